@@ -1,0 +1,207 @@
+//! The event: what is written down about every decision, and the port through which the pure half
+//! of a gate writes it down.
+//!
+//! A session knows no clock, no file and no peer: it hands an [`Entry`] to a [`Ledger`], which adds
+//! time, sequence number, ids, the peer and the policy in force. What comes back is a [`Receipt`]:
+//! no receipt, no act.
+
+use crate::policy::reason::Reason;
+use crate::policy::sql::Digest;
+
+/// Proof that an entry is in the log. Only a ledger hands one out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's id (UUIDv7 as text); what a refusal shows in its DETAIL.
+    pub event: String,
+}
+
+/// The log cannot take the entry: the act must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written")]
+pub struct AuditUnavailable;
+
+/// Where the entries of one session go.
+pub trait Ledger {
+    /// Writes an entry down before the act it speaks of. When this returns, the line has been
+    /// handed to the operating system (mode `written`) or is on the disk (mode `durable`).
+    ///
+    /// # Errors
+    /// When the log cannot be written; the caller then refuses the act.
+    fn record(&mut self, entry: &Entry<'_>) -> Result<Receipt, AuditUnavailable>;
+
+    /// Writes down how an act ended. May be handed to the operating system together with the next
+    /// entry of any session, at most a second later.
+    fn follow_up(&mut self, entry: &Entry<'_>);
+}
+
+/// What kind of thing happened (AUDIT_EVENT section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A cancel request.
+    DbCancel,
+    /// A message that breaks the protocol; the connection ends.
+    DbProtocolViolation,
+    /// How a statement ended.
+    DbResponse,
+    /// A verdict on SQL.
+    DbStatement,
+    /// The process began.
+    GateStart,
+    /// The process ends.
+    GateStop,
+    /// A log with a torn tail was found and cut on start.
+    GateCrashRecovered,
+    /// A bound was met.
+    LimitHit,
+    /// A policy is in force.
+    PolicyLoaded,
+    /// A login succeeded or failed.
+    SessionAuth,
+    /// A session ended.
+    SessionClose,
+    /// A client's start-up packet was taken, or refused.
+    SessionOpen,
+}
+
+impl Kind {
+    /// The dotted name in the log.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::DbCancel => "db.cancel",
+            Self::DbProtocolViolation => "db.protocol_violation",
+            Self::DbResponse => "db.response",
+            Self::DbStatement => "db.statement",
+            Self::GateStart => "gate.start",
+            Self::GateStop => "gate.stop",
+            Self::GateCrashRecovered => "gate.crash_recovered",
+            Self::LimitHit => "limit.hit",
+            Self::PolicyLoaded => "policy.loaded",
+            Self::SessionAuth => "session.auth",
+            Self::SessionClose => "session.close",
+            Self::SessionOpen => "session.open",
+        }
+    }
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Let through.
+    Allow,
+    /// Refused.
+    Deny,
+    /// Not a statement at all, or it failed.
+    Error,
+    /// Nothing was asked.
+    None,
+}
+
+impl Decision {
+    /// The word in the log.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The transaction status that the client has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxState {
+    /// In a failed transaction.
+    Failed,
+    /// In no transaction.
+    Idle,
+    /// In a read-only transaction.
+    Read,
+}
+
+impl TxState {
+    /// The word in the log.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Idle => "idle",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// One thing to write down. What a ledger knows by itself (time, ids, peer, policy) is not in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What kind.
+    pub kind: Kind,
+    /// What was decided.
+    pub decision: Decision,
+    /// Why; `None` is `ok`.
+    pub reason: Option<Reason>,
+    /// One sentence for people, without user data.
+    pub message: &'a str,
+    /// The rule that decided, if one did.
+    pub rule: Option<&'a str>,
+    /// Ordinal of the statement inside its session, from 1; 0 if there is none.
+    pub statement: u64,
+    /// The statement, for `db.statement` and `db.response`.
+    pub query: Option<Query<'a>>,
+    /// How it ended, for `db.response`.
+    pub response: Option<Response<'a>>,
+    /// Whether a byte of the client's message went to the server. Always `Some(false)` for a
+    /// denial; `None` where the question makes no sense.
+    pub upstream_contacted: Option<bool>,
+    /// What the gate itself did to the server because of a denial: `abort` when it failed the
+    /// client's open transaction.
+    pub gate_action: Option<&'a str>,
+}
+
+impl Entry<'_> {
+    /// An entry that says no more than its kind, decision and message.
+    #[must_use]
+    pub const fn plain(kind: Kind, decision: Decision, message: &str) -> Entry<'_> {
+        Entry {
+            kind,
+            decision,
+            reason: None,
+            message,
+            rule: None,
+            statement: 0,
+            query: None,
+            response: None,
+            upstream_contacted: None,
+            gate_action: None,
+        }
+    }
+}
+
+/// The statement part of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The wire message: `Q`, `P`, `B`, `E`, `F`.
+    pub message: char,
+    /// The text as sent; `None` when it is not UTF-8. Whether and how it is logged is the log's
+    /// business (`[audit] sql`).
+    pub text: Option<&'a str>,
+    /// Bytes of the text.
+    pub bytes: usize,
+    /// What the judge found.
+    pub digest: &'a Digest,
+    /// The transaction status at the decision.
+    pub tx: TxState,
+}
+
+/// How a statement ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// SQLSTATE; `00000` for success.
+    pub sqlstate: &'a str,
+    /// Rows returned.
+    pub rows: u64,
+    /// Bytes sent to the client for it.
+    pub bytes_out: u64,
+}

@@ -1,0 +1,3 @@
+//! The audit log: one event type for everything that happens, recorded before it happens.
+
+pub mod event;

@@ -1,0 +1,7 @@
+//! rowarden, the read-only warden: it stands on the wire and lets every read pass and no write.
+//!
+//! The modules, in the order in which traffic meets them.
+#![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod policy;

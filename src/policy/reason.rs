@@ -1,0 +1,239 @@
+//! Why the gate says no: one closed list.
+//!
+//! A reason's code is what clients, logs and dashboards show, so it never changes once released. It
+//! is also the anchor of a chapter in SECURITY.md, and at least one case in `tests/cases` must end
+//! in it; `tests/reasons.rs` fails until all three are there.
+
+/// A client-visible reason for a refusal (or, in the audit log, for an error).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The audit log cannot be written; nothing may happen that is not recorded.
+    AuditUnavailable,
+    /// A fault of the gate itself.
+    Internal,
+    /// Too many connections at once.
+    LimitConnections,
+    /// The session role holds powers that the policy does not accept.
+    Posture,
+    /// A message whose length cannot be right.
+    ProtoBadLength,
+    /// The fast-path function call, which names functions by number and skips the parser.
+    ProtoFastpath,
+    /// A message that has no place in the present state of the conversation.
+    ProtoOutOfOrder,
+    /// A replication connection.
+    ProtoReplication,
+    /// A start-up packet with settings or parameters outside the allow list.
+    ProtoStartup,
+    /// Bytes behind a request for encryption that must wait for its answer.
+    ProtoStuffing,
+    /// A message type that clients do not send.
+    ProtoUnknownMessage,
+    /// A protocol version that nobody here speaks.
+    ProtoVersion,
+    /// `COPY … FROM`: rows into the database.
+    SqlCopyIn,
+    /// `COPY … TO 'file'`: writes a file on the server.
+    SqlCopyFile,
+    /// `COPY … TO PROGRAM`: runs a command on the server.
+    SqlCopyProgram,
+    /// Data definition: `CREATE`, `ALTER`, `DROP`, `GRANT` and the like.
+    SqlDdlStatement,
+    /// Text in another encoding than UTF-8, or with a zero byte.
+    SqlEncoding,
+    /// A built-in function that does more than read.
+    SqlFunction,
+    /// A lock that others would feel.
+    SqlLock,
+    /// Maintenance and server control: `VACUUM`, `CHECKPOINT`, `LOAD`, `NOTIFY` and the like.
+    SqlMaintenance,
+    /// The two parsers do not read the statement alike.
+    SqlParserDifferential,
+    /// A relation that the policy does not show.
+    SqlRelation,
+    /// A setting, or a value of it, outside the allow list.
+    SqlSetting,
+    /// Longer or deeper than the caps.
+    SqlTooLarge,
+    /// A way out of the read-only transaction.
+    SqlTransactionEscape,
+    /// PostgreSQL's own grammar does not accept the text.
+    SqlUnparsed,
+    /// A function outside `pg_catalog` that the policy does not list.
+    SqlUserCode,
+    /// `INSERT`, `UPDATE`, `DELETE`, `MERGE`, `SELECT INTO` and what else changes rows.
+    SqlWriteStatement,
+    /// A setting that holds the session read-only has changed under way.
+    Tripwire,
+    /// The server behind the gate cannot be reached.
+    UpstreamDown,
+}
+
+impl Reason {
+    /// Every reason, in the order of the list above.
+    pub const ALL: [Self; 30] = [
+        Self::AuditUnavailable,
+        Self::Internal,
+        Self::LimitConnections,
+        Self::Posture,
+        Self::ProtoBadLength,
+        Self::ProtoFastpath,
+        Self::ProtoOutOfOrder,
+        Self::ProtoReplication,
+        Self::ProtoStartup,
+        Self::ProtoStuffing,
+        Self::ProtoUnknownMessage,
+        Self::ProtoVersion,
+        Self::SqlCopyIn,
+        Self::SqlCopyFile,
+        Self::SqlCopyProgram,
+        Self::SqlDdlStatement,
+        Self::SqlEncoding,
+        Self::SqlFunction,
+        Self::SqlLock,
+        Self::SqlMaintenance,
+        Self::SqlParserDifferential,
+        Self::SqlRelation,
+        Self::SqlSetting,
+        Self::SqlTooLarge,
+        Self::SqlTransactionEscape,
+        Self::SqlUnparsed,
+        Self::SqlUserCode,
+        Self::SqlWriteStatement,
+        Self::Tripwire,
+        Self::UpstreamDown,
+    ];
+
+    /// The stable, readable code: `sql-write-statement`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::AuditUnavailable => "audit-unavailable",
+            Self::Internal => "internal",
+            Self::LimitConnections => "limit-connections",
+            Self::Posture => "posture",
+            Self::ProtoBadLength => "proto-bad-length",
+            Self::ProtoFastpath => "proto-fastpath",
+            Self::ProtoOutOfOrder => "proto-out-of-order",
+            Self::ProtoReplication => "proto-replication",
+            Self::ProtoStartup => "proto-startup",
+            Self::ProtoStuffing => "proto-stuffing",
+            Self::ProtoUnknownMessage => "proto-unknown-message",
+            Self::ProtoVersion => "proto-version",
+            Self::SqlCopyIn => "sql-copy-in",
+            Self::SqlCopyFile => "sql-copy-file",
+            Self::SqlCopyProgram => "sql-copy-program",
+            Self::SqlDdlStatement => "sql-ddl-statement",
+            Self::SqlEncoding => "sql-encoding",
+            Self::SqlFunction => "sql-function",
+            Self::SqlLock => "sql-lock",
+            Self::SqlMaintenance => "sql-maintenance",
+            Self::SqlParserDifferential => "sql-parser-differential",
+            Self::SqlRelation => "sql-relation",
+            Self::SqlSetting => "sql-setting",
+            Self::SqlTooLarge => "sql-too-large",
+            Self::SqlTransactionEscape => "sql-transaction-escape",
+            Self::SqlUnparsed => "sql-unparsed",
+            Self::SqlUserCode => "sql-user-code",
+            Self::SqlWriteStatement => "sql-write-statement",
+            Self::Tripwire => "tripwire",
+            Self::UpstreamDown => "upstream-down",
+        }
+    }
+
+    /// The reason that carries this code.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// The SQLSTATE of the refusal (PostgreSQL's appendix A; DESIGN section 4).
+    #[must_use]
+    pub const fn sqlstate(self) -> &'static str {
+        match self {
+            Self::AuditUnavailable => "58030",
+            Self::Internal | Self::Tripwire => "XX000",
+            Self::LimitConnections => "53300",
+            Self::Posture | Self::ProtoReplication | Self::ProtoStuffing => "28000",
+            Self::ProtoBadLength
+            | Self::ProtoFastpath
+            | Self::ProtoOutOfOrder
+            | Self::ProtoUnknownMessage => "08P01",
+            Self::ProtoStartup => "22023",
+            Self::ProtoVersion => "0A000",
+            Self::SqlEncoding => "22021",
+            Self::SqlFunction | Self::SqlRelation | Self::SqlSetting | Self::SqlUserCode => "42501",
+            Self::SqlTooLarge => "54001",
+            Self::SqlUnparsed => "42601",
+            Self::SqlCopyIn
+            | Self::SqlCopyFile
+            | Self::SqlCopyProgram
+            | Self::SqlDdlStatement
+            | Self::SqlLock
+            | Self::SqlMaintenance
+            | Self::SqlParserDifferential
+            | Self::SqlTransactionEscape
+            | Self::SqlWriteStatement => "25006",
+            Self::UpstreamDown => "57P03",
+        }
+    }
+
+    /// How loudly the audit log says it.
+    #[must_use]
+    pub const fn severity(self) -> &'static str {
+        match self {
+            Self::SqlParserDifferential
+            | Self::SqlCopyProgram
+            | Self::ProtoStuffing
+            | Self::SqlTransactionEscape => "high",
+            Self::Tripwire => "critical",
+            Self::SqlUnparsed | Self::LimitConnections | Self::UpstreamDown => "low",
+            _ => "medium",
+        }
+    }
+
+    /// What the client may do instead; shown as HINT.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::AuditUnavailable => "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves.",
+            Self::Internal | Self::Tripwire => "Reconnect. If it happens again, tell the operator of this gate the event number above.",
+            Self::LimitConnections => "Close a connection or try again later.",
+            Self::Posture => "Log in with a role that is not a superuser and belongs to no file, program or signal role.",
+            Self::ProtoBadLength | Self::ProtoOutOfOrder | Self::ProtoUnknownMessage => "This is a fault in the client library; update it.",
+            Self::ProtoFastpath => "Call the function by SQL.",
+            Self::ProtoReplication => "Connect without replication; backups and logical decoding need a direct connection.",
+            Self::ProtoStartup => "Connect without this setting, or SET it after login if it is one that reads may change.",
+            Self::ProtoStuffing => "Wait for the answer to the encryption request before sending more.",
+            Self::ProtoVersion => "Use protocol 3.0 or 3.2.",
+            Self::SqlCopyIn => "Reads only: COPY ... TO STDOUT is allowed.",
+            Self::SqlCopyFile | Self::SqlCopyProgram => "Use COPY ... TO STDOUT and write the file on the client.",
+            Self::SqlDdlStatement | Self::SqlMaintenance => "Reads only: ask whoever runs this database for the change.",
+            Self::SqlEncoding => "Send SQL text as UTF-8 (set PGCLIENTENCODING=UTF8).",
+            Self::SqlFunction => "Leave the function out, or ask the operator of this gate to review it.",
+            Self::SqlLock => "Read without a lock; LOCK TABLE ... IN ACCESS SHARE MODE is allowed.",
+            Self::SqlParserDifferential => "Write the statement in plainer SQL.",
+            Self::SqlRelation => "This relation is not shown here.",
+            Self::SqlSetting => "Leave the setting as it is; it belongs to the gate or changes more than a read.",
+            Self::SqlTooLarge => "Send a shorter or less deeply nested statement.",
+            Self::SqlTransactionEscape => "Transactions through this gate are read-only: BEGIN and START TRANSACTION need no READ WRITE.",
+            Self::SqlUnparsed => "Check the syntax.",
+            Self::SqlUserCode => "The operator of this gate can list the function in policy/readonly.toml after reviewing it.",
+            Self::SqlWriteStatement => "Reads only: SELECT, VALUES, TABLE, SHOW, EXPLAIN of these, COPY ... TO STDOUT.",
+            Self::UpstreamDown => "Try again later.",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn every_code_leads_back_to_its_reason() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+            assert_eq!(reason.sqlstate().len(), 5);
+        }
+    }
+}

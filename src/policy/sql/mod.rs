@@ -1,0 +1,149 @@
+//! SQL text in, verdict out: the rules for PostgreSQL, as pure functions.
+//!
+//! Road: [`prescan`] (length, encoding, nesting; linear) → [`statement`] (PostgreSQL's own grammar,
+//! default deny over node kinds) with [`function`] and [`setting`] → [`second_reader`] (an
+//! independent parser that must not see more) → [`Judgement`].
+
+use std::sync::Arc;
+
+use crate::policy::verdict::Verdict;
+
+/// What a text that was let through is made of, in order. Empty for a text without statements.
+#[derive(Debug)]
+pub struct Judgement {
+    /// The text as the client sent it, without the final zero byte.
+    pub text: Arc<str>,
+    /// The statements.
+    pub pieces: Vec<Piece>,
+    /// What the auditor reads.
+    pub digest: Digest,
+}
+
+/// One statement of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it stands in the text, in bytes. Covers the statement only, not the semicolon.
+    pub start: usize,
+    /// End of it, in bytes.
+    pub end: usize,
+    /// Characters before `start`: what error positions are off by when the piece is sent alone.
+    pub chars_before: usize,
+    /// What is sent in its place, when a habit was made read-only (`BEGIN READ WRITE`).
+    pub rewritten: Option<String>,
+    /// What it does to the session.
+    pub kind: PieceKind,
+    /// Where a bare `$n` stands (the first one), as (n, character position from 1 in the whole
+    /// text); the simple protocol has no parameters and answers 42P02. None inside PREPARE.
+    pub first_parameter: Option<(u32, usize)>,
+    /// `$n` in it is answered with NULLs: EXPLAIN (GENERIC_PLAN). The highest n, 0 if none.
+    pub generic_plan_parameters: u16,
+}
+
+/// What a statement does to the session, as far as the gate must follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PieceKind {
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `CLOSE name` or `CLOSE ALL` (`None`).
+    CloseCursor(Option<String>),
+    /// `COMMIT`, `END`; true when `AND CHAIN`.
+    Commit(Chain),
+    /// `COPY … TO STDOUT`.
+    CopyOut,
+    /// `DEALLOCATE name` or `DEALLOCATE ALL` (`None`).
+    Deallocate(Option<String>),
+    /// `DECLARE name CURSOR`.
+    DeclareCursor {
+        /// The cursor's name.
+        name: String,
+        /// Whether it outlives its transaction.
+        hold: Hold,
+    },
+    /// `DISCARD ALL`.
+    DiscardAll,
+    /// `EXECUTE name`, also under EXPLAIN.
+    Execute {
+        /// The prepared statement's name.
+        name: String,
+        /// Under EXPLAIN the tag and the order of notices are EXPLAIN's.
+        explained: Explained,
+    },
+    /// `EXPLAIN`, `SHOW`: rows made by a utility statement.
+    UtilityRows,
+    /// `FETCH` from a cursor.
+    Fetch(String),
+    /// `MOVE` in a cursor.
+    Move(String),
+    /// `PREPARE name AS …`.
+    Prepare(String),
+    /// `SELECT`, `VALUES`, `TABLE`, `WITH`.
+    Query,
+    /// `RELEASE SAVEPOINT`.
+    Release,
+    /// `ROLLBACK`, `ABORT`.
+    Rollback(Chain),
+    /// `ROLLBACK TO SAVEPOINT`.
+    RollbackTo,
+    /// `SAVEPOINT`.
+    Savepoint,
+    /// `SET`, `RESET`, `LOCK … IN ACCESS SHARE MODE`, `DISCARD PLANS`, `UNLISTEN` in a reset: no
+    /// rows, nothing that the gate must follow.
+    Quiet,
+}
+
+/// `AND CHAIN` or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// A new transaction begins at once.
+    Chain,
+    /// The session is idle afterwards.
+    NoChain,
+}
+
+/// `WITH HOLD` or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Outlives the transaction.
+    WithHold,
+    /// Dies with it.
+    WithoutHold,
+}
+
+/// Under `EXPLAIN` or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explained {
+    /// `EXPLAIN … EXECUTE name`.
+    Explained,
+    /// Plain.
+    Plain,
+}
+
+/// What the audit log says about a text, whatever the verdict. Made once per text, then cached with
+/// the verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// Text with every literal as `$n` and comments removed; `None` if it could not be normalised
+    /// (then only hash and length are logged).
+    pub normalized: Option<String>,
+    /// SHA-256 of the normalised text (of the raw text if there is none), the first 16 hex digits.
+    pub fingerprint: String,
+    /// Most privileged verb in any statement or CTE: `INSERT`, `SELECT`, `EXPLAIN`.
+    pub operation: String,
+    /// Low-cardinality summary: `SELECT accounts emp`.
+    pub summary: String,
+    /// Statements in the text.
+    pub statements: usize,
+    /// Relations named, at most 64.
+    pub relations: Vec<String>,
+    /// Functions named, at most 64.
+    pub functions: Vec<String>,
+}
+
+/// A judged text: the verdict and what the log says about it.
+#[derive(Clone, Debug)]
+pub struct JudgedSql {
+    /// Go on, or no.
+    pub verdict: Verdict<Arc<Judgement>>,
+    /// For the log; equal to the judgement's own when allowed.
+    pub digest: Arc<Digest>,
+}
