@@ -58,6 +58,8 @@ pub enum PieceKind {
         name: String,
         /// Whether it outlives its transaction.
         hold: Hold,
+        /// The format in which a simple FETCH from it answers.
+        format: CursorFormat,
     },
     /// `DISCARD ALL`.
     DiscardAll,
@@ -107,6 +109,15 @@ pub enum Hold {
     WithHold,
     /// Dies with it.
     WithoutHold,
+}
+
+/// `BINARY` or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorFormat {
+    /// `DECLARE name BINARY CURSOR`.
+    Binary,
+    /// Plain.
+    Text,
 }
 
 /// Under `EXPLAIN` or not.

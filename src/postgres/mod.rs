@@ -1,0 +1,15 @@
+//! The PostgreSQL gate. Pure half first, in the order in which a connection meets it, then the half
+//! that moves bytes.
+
+pub mod frame;
+pub mod message;
+pub mod startup;
+
+pub mod reply;
+pub mod prepared;
+pub mod outbox;
+pub mod session;
+
+
+
+

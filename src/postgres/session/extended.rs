@@ -1,0 +1,217 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+//!
+//! Each judged message goes on at once; a refusal stands in for the refused message in the order of
+//! the series. What executing a statement does to the names is learned from its own kind.
+
+use std::sync::Arc;
+
+use crate::policy::sql::{CursorFormat, Hold, Judgement, PieceKind};
+use crate::policy::verdict::{Cleared, Verdict};
+use crate::postgres::message::{Bind, ClientMessage, Parse, Target};
+use crate::postgres::outbox::{Outbox, Verb};
+use crate::postgres::prepared::{Change, Portal, Prepared};
+use crate::postgres::reply::Complaint;
+use crate::postgres::session::awaited::{Reply, Show, ends_transaction, no_portal, no_statement};
+use crate::postgres::session::{After, Asked, Core, Phase, Ports};
+
+impl Core {
+    /// A message of a series. `raw` is the whole of it, as received.
+    pub(super) fn extended(
+        &mut self,
+        message: ClientMessage<'_>,
+        raw: &[u8],
+        ports: &mut Ports<'_>,
+        out: &mut Outbox,
+    ) -> Phase {
+        let done = match message {
+            ClientMessage::Parse(parse) => self.parse(&parse, ports, out),
+            ClientMessage::Bind(bind) => self.bind(&bind, ports, out),
+            ClientMessage::Describe(target) => self.describe(&target, out),
+            ClientMessage::Close(target) => {
+                self.close(&target, out);
+                Ok(Phase::Series)
+            }
+            ClientMessage::Execute(portal) => self.execute(portal, raw, out),
+            ClientMessage::Sync => {
+                self.sync(out);
+                Ok(Phase::AwaitReady(After::Client))
+            }
+            _ => {
+                out.flush();
+                Ok(Phase::Series)
+            }
+        };
+        done.unwrap_or_else(|complaint| self.complain_in_series(&complaint, out))
+    }
+
+    fn parse(
+        &mut self,
+        parse: &Parse<'_>,
+        ports: &mut Ports<'_>,
+        out: &mut Outbox,
+    ) -> Result<Phase, Complaint> {
+        if parse.name.is_empty() {
+            // Even a Parse that fails destroys the unnamed statement.
+            self.names.apply(Change::DropStatement(String::new()));
+        }
+        let judged = ports.judge.judge(parse.sql);
+        let asked = Asked {
+            message: 'P',
+            text: std::str::from_utf8(parse.sql).ok(),
+            bytes: parse.sql.len(),
+            digest: &judged.digest,
+        };
+        let cleared = match &judged.verdict {
+            Verdict::Allow(cleared) => cleared,
+            Verdict::Deny(denial) => return Err(self.deny(denial, &asked, ports)),
+            Verdict::Fault(fault) => {
+                return Err(self.fault(Complaint::of_sql(fault), &asked, ports));
+            }
+        };
+        if cleared.request().pieces.len() > 1 {
+            let words = "cannot insert multiple commands into a prepared statement";
+            return Err(self.fault(Complaint::of_postgres("42601", words), &asked, ports));
+        }
+        if !self.names.have_room() {
+            let words = "too many prepared statements or portals in this session";
+            return Err(self.fault(Complaint::of_postgres("53400", words), &asked, ports));
+        }
+        let receipt = self.allow(&asked, ports)?;
+        out.forward_parse(parse.name, cleared, parse.parameter_types, &receipt);
+        self.fresh = Some(self.ordinal);
+        let prepared = Arc::new(Prepared::by_parse(cleared.clone(), self.ordinal));
+        let change = Change::Statement(parse.name.to_owned(), prepared);
+        self.expect(Reply::Parsed, Show::All, change, 0);
+        Ok(Phase::Series)
+    }
+
+    fn bind(
+        &mut self,
+        bind: &Bind<'_>,
+        ports: &mut Ports<'_>,
+        out: &mut Outbox,
+    ) -> Result<Phase, Complaint> {
+        let prepared = self.statement(bind.statement).ok_or_else(|| no_statement(bind.statement))?;
+        if let Some(complaint) = self.names_nothing(&prepared.kind) {
+            return Err(complaint);
+        }
+        // The verdict on a Parse of this very series covers the first run.
+        let ordinal = if self.fresh.take() == Some(prepared.ordinal) {
+            prepared.ordinal
+        } else {
+            let judgement = prepared.cleared.request();
+            let asked = Asked {
+                message: 'B',
+                text: Some(&judgement.text),
+                bytes: judgement.text.len(),
+                digest: &judgement.digest,
+            };
+            self.allow(&asked, ports)?;
+            self.ordinal
+        };
+        out.forward_bind(bind, &prepared);
+        let portal = Portal {
+            kind: prepared.kind.clone(),
+            cleared: prepared.cleared.clone(),
+            ordinal,
+            hold: Hold::WithoutHold,
+            format: CursorFormat::Text,
+        };
+        let change = Change::Portal(bind.portal.to_owned(), Box::new(portal));
+        self.expect(Reply::Bound, Show::All, change, 0);
+        Ok(Phase::Series)
+    }
+
+    /// An `EXECUTE` in SQL must name a statement that was judged.
+    pub(super) fn names_nothing(&self, kind: &PieceKind) -> Option<Complaint> {
+        match kind {
+            PieceKind::Execute { name, .. } if self.statement(name).is_none() => {
+                Some(no_statement(name))
+            }
+            _ => None,
+        }
+    }
+
+    fn describe(&mut self, target: &Target<'_>, out: &mut Outbox) -> Result<Phase, Complaint> {
+        let reply = match target {
+            Target::Portal(name) => {
+                self.portal(name).ok_or_else(|| no_portal(name))?;
+                Reply::DescribedPortal
+            }
+            Target::Statement(name) => {
+                self.statement(name).ok_or_else(|| no_statement(name))?;
+                Reply::DescribedStatement
+            }
+        };
+        out.forward_target(Verb::Describe, target);
+        self.expect(reply, Show::All, Change::Nothing, 0);
+        Ok(Phase::Series)
+    }
+
+    fn close(&mut self, target: &Target<'_>, out: &mut Outbox) {
+        let change = match target {
+            Target::Portal(name) => Change::DropPortal((*name).to_owned()),
+            Target::Statement(name) => Change::DropStatement((*name).to_owned()),
+        };
+        out.forward_target(Verb::Close, target);
+        self.expect(Reply::Closed, Show::All, change, 0);
+    }
+
+    fn execute(&mut self, name: &str, raw: &[u8], out: &mut Outbox) -> Result<Phase, Complaint> {
+        let portal = self.portal(name).ok_or_else(|| no_portal(name))?;
+        if let Some(complaint) = self.names_nothing(&portal.kind) {
+            return Err(complaint);
+        }
+        out.forward_execute(raw, &portal);
+        let change = change_of(&portal.kind, &portal.cleared, portal.ordinal);
+        self.expect(Reply::Executed, Show::All, change, portal.ordinal);
+        if ends_transaction(&portal.kind).is_none() {
+            return Ok(Phase::Series);
+        }
+        // The transaction ends here: nothing more goes up before the server has said, by
+        // ReadyForQuery with all pins unchanged, that the next one is read-only too.
+        self.sync(out);
+        Ok(Phase::AwaitReady(After::Boundary))
+    }
+}
+
+/// What a statement changes in the names once it has run.
+pub(super) fn change_of(
+    kind: &PieceKind,
+    cleared: &Cleared<Arc<Judgement>>,
+    ordinal: u64,
+) -> Change {
+    match kind {
+        PieceKind::CloseCursor(Some(name)) => Change::DropPortal(name.clone()),
+        PieceKind::CloseCursor(None) => Change::DropPortals,
+        PieceKind::Deallocate(Some(name)) => Change::DropStatement(name.clone()),
+        PieceKind::Deallocate(None) => Change::DropStatements,
+        PieceKind::DeclareCursor { name, hold, format } => {
+            let portal = Portal {
+                kind: PieceKind::Query,
+                cleared: cleared.clone(),
+                ordinal,
+                hold: *hold,
+                format: *format,
+            };
+            Change::Portal(name.clone(), Box::new(portal))
+        }
+        PieceKind::DiscardAll => Change::DropEverything,
+        PieceKind::Prepare(name) => {
+            Change::Statement(name.clone(), Arc::new(Prepared::by_sql(cleared.clone(), ordinal)))
+        }
+        PieceKind::Begin
+        | PieceKind::Commit(_)
+        | PieceKind::CopyOut
+        | PieceKind::Execute { .. }
+        | PieceKind::Fetch(_)
+        | PieceKind::Move(_)
+        | PieceKind::Query
+        | PieceKind::Quiet
+        | PieceKind::Release
+        | PieceKind::Rollback(_)
+        | PieceKind::RollbackTo
+        | PieceKind::Savepoint
+        | PieceKind::UtilityRows => Change::Nothing,
+    }
+}

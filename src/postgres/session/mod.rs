@@ -1,0 +1,380 @@
+//! A logged-in session as a state machine without sockets: a message in, bytes and records out.
+//!
+//! A [`Session`] takes itself by value, so after a violation there is nothing left to go on with.
+//! Road of a client message: here → [`simple`] or [`extended`] → [`answers`] when the server
+//! speaks. One series is in flight at a time: after Sync, after a simple query and after every end
+//! of a transaction the session waits for ReadyForQuery, so that a setting which changed under way
+//! is seen ([`answers`], tripwire) before anything can use it.
+
+mod answers;
+mod awaited;
+mod extended;
+mod simple;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::audit::event::{Decision, Entry, Kind, Ledger, Query, Receipt, TxState};
+use crate::policy::reason::Reason;
+use crate::policy::sql::{Digest, JudgedSql};
+use crate::policy::verdict::Denial;
+use crate::postgres::frame::{Frame, ProtocolViolation};
+use crate::postgres::message::ClientMessage;
+use crate::postgres::outbox::{Outbox, OwnStatement};
+use crate::postgres::prepared::{Change, Names};
+use crate::postgres::reply;
+use crate::postgres::reply::Complaint;
+use crate::postgres::session::awaited::{Awaited, Reply, Show};
+use crate::postgres::session::simple::Script;
+
+pub use crate::postgres::session::answers::{PINNED, Pins, Severity};
+
+/// Most answers that may be outstanding in one series: 65,536, about 20,000 pipelined statements.
+const MAX_AWAITED: usize = 65_536;
+
+/// Who answers whether a text is a read.
+pub trait Judge {
+    /// The verdict on a text that may not even be UTF-8.
+    fn judge(&self, text: &[u8]) -> Arc<JudgedSql>;
+}
+
+/// What a session needs from the world for one step.
+pub struct Ports<'a> {
+    /// Answers whether a text is a read.
+    pub judge: &'a dyn Judge,
+    /// Takes the record before the act.
+    pub ledger: &'a mut dyn Ledger,
+}
+
+/// A logged-in session.
+pub struct Session {
+    core: Box<Core>,
+    phase: Phase,
+}
+
+/// What the session knows, whatever it is doing.
+struct Core {
+    /// As the client was last told by ReadyForQuery, and as the server is.
+    tx: TxState,
+    names: Names,
+    awaited: VecDeque<Awaited>,
+    /// How many of the awaited answers will change a name.
+    pending_changes: usize,
+    /// Whether the server has had anything since its last ReadyForQuery.
+    upstream: Upstream,
+    /// Whether an error came since the last ReadyForQuery.
+    series: Series,
+    /// A RowDescription of a simple query, until it is known whether rows follow.
+    held: Option<Vec<u8>>,
+    /// Ordinal of the last verdict.
+    ordinal: u64,
+    /// Ordinal of the last Parse of this series whose verdict still covers a first Bind.
+    fresh: Option<u64>,
+    rows: u64,
+    bytes: u64,
+    stray_copy: StrayCopy,
+    pins: Pins,
+}
+
+/// What the session is doing.
+enum Phase {
+    /// A series has ended or none has begun: anything may come.
+    Idle,
+    /// Extended messages have come and no Sync yet.
+    Series,
+    /// The server owes ReadyForQuery; the client waits its turn.
+    AwaitReady(After),
+    /// An error was answered: whatever the client sends is dropped until its Sync.
+    Skip(Skip),
+    /// Nothing more to say.
+    Closed,
+}
+
+/// What the awaited ReadyForQuery means.
+enum After {
+    /// The client's own: pass it on.
+    Client,
+    /// A transaction ended inside a series: hide it and go on.
+    Boundary,
+    /// A part of a string has run: go on with the string.
+    Script(Box<Script>),
+}
+
+/// Where the server stands while the client's messages are dropped.
+#[derive(Clone, Copy)]
+enum Skip {
+    /// It drops messages too and waits for Sync.
+    ServerWaits,
+    /// It has been sent Sync and owes ReadyForQuery.
+    ServerOwes,
+    /// It is ready, in this state.
+    Ready(TxState),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upstream {
+    Clean,
+    Touched,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Series {
+    Failed,
+    Good,
+}
+
+/// Whether COPY data is dropped in silence.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StrayCopy {
+    /// It ends the connection.
+    Refused,
+    /// A COPY FROM has just been refused, and the client may have begun to stream before it saw
+    /// that; the server drops such data as well.
+    Dropped,
+}
+
+/// Whether the session takes another client message now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appetite {
+    /// Nothing more will be taken.
+    Closed,
+    /// The next message may come.
+    Hungry,
+    /// Not until the server has answered.
+    Waiting,
+}
+
+impl Session {
+    /// A session that the server has just declared ready.
+    #[must_use]
+    pub fn new(pins: Pins) -> Self {
+        let core = Core {
+            tx: TxState::Idle,
+            names: Names::default(),
+            awaited: VecDeque::new(),
+            pending_changes: 0,
+            upstream: Upstream::Clean,
+            series: Series::Good,
+            held: None,
+            ordinal: 0,
+            fresh: None,
+            rows: 0,
+            bytes: 0,
+            stray_copy: StrayCopy::Refused,
+            pins,
+        };
+        Self { core: Box::new(core), phase: Phase::Idle }
+    }
+
+    /// Whether another client message is taken now.
+    #[must_use]
+    pub const fn appetite(&self) -> Appetite {
+        match self.phase {
+            Phase::Idle | Phase::Series | Phase::Skip(_) => Appetite::Hungry,
+            Phase::AwaitReady(_) => Appetite::Waiting,
+            Phase::Closed => Appetite::Closed,
+        }
+    }
+
+    /// Whether the server is working on something: if the client goes away now, it is cancelled.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.core.awaited.is_empty()
+    }
+
+    /// Takes a whole message of the client.
+    ///
+    /// # Errors
+    /// A message that ends the connection.
+    pub fn on_client(
+        mut self,
+        frame: Frame<'_>,
+        ports: &mut Ports<'_>,
+        out: &mut Outbox,
+    ) -> Result<Self, ProtocolViolation> {
+        let message = ClientMessage::read(frame)?;
+        if !matches!(message, ClientMessage::Copy) {
+            self.core.stray_copy = match self.core.stray_copy {
+                // The Sync behind refused COPY data belongs to it.
+                StrayCopy::Dropped if matches!(message, ClientMessage::Sync) => StrayCopy::Dropped,
+                _ => StrayCopy::Refused,
+            };
+        }
+        let core = &mut *self.core;
+        self.phase = match (self.phase, message) {
+            (Phase::Idle | Phase::Series | Phase::Skip(_), ClientMessage::Terminate) => {
+                out.terminate();
+                Phase::Closed
+            }
+            (Phase::Skip(skip), ClientMessage::Sync) => core.end_skip(skip, out),
+            (Phase::Skip(skip), _) => Phase::Skip(skip),
+            (phase @ (Phase::Idle | Phase::Series), ClientMessage::Copy) => {
+                if core.stray_copy == StrayCopy::Refused {
+                    return Err(ProtocolViolation::CopyOutOfPlace);
+                }
+                phase
+            }
+            (Phase::Idle, ClientMessage::Query(sql)) => core.simple_query(sql, ports, out),
+            (Phase::Idle, ClientMessage::FunctionCall) => core.function_call(ports, out),
+            (Phase::Series, ClientMessage::Query(_) | ClientMessage::FunctionCall) => {
+                return Err(ProtocolViolation::QueryInSeries);
+            }
+            (Phase::Idle | Phase::Series, message) => {
+                core.extended(message, frame.raw, ports, out)
+            }
+            (Phase::AwaitReady(_), _) => return Err(ProtocolViolation::Busy),
+            (Phase::Closed, _) => Phase::Closed,
+        };
+        if self.core.awaited.len() > MAX_AWAITED {
+            return Err(ProtocolViolation::SeriesTooLong);
+        }
+        Ok(self)
+    }
+}
+
+impl Core {
+    /// The client's Sync ends the silence after an error.
+    fn end_skip(&mut self, skip: Skip, out: &mut Outbox) -> Phase {
+        match skip {
+            Skip::ServerWaits => {
+                self.sync(out);
+                Phase::AwaitReady(After::Client)
+            }
+            Skip::ServerOwes => Phase::AwaitReady(After::Client),
+            Skip::Ready(tx) => {
+                self.tx = tx;
+                reply::ready(tx, out.client());
+                Phase::Idle
+            }
+        }
+    }
+
+    /// The fast-path call names a function by number: no parser sees it, so it is always refused.
+    fn function_call(&mut self, ports: &mut Ports<'_>, out: &mut Outbox) -> Phase {
+        let denial = Denial::new(Reason::ProtoFastpath, "fast-path function call", "protocol.fastpath");
+        let asked = Asked { message: 'F', text: None, bytes: 0, digest: &Digest::default() };
+        let complaint = self.deny(&denial, &asked, ports);
+        self.complain_simple(&complaint, out)
+    }
+
+    /// Records a refusal and words it.
+    fn deny(&mut self, denial: &Denial, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Complaint {
+        if denial.reason == Reason::SqlCopyIn {
+            self.stray_copy = StrayCopy::Dropped;
+        }
+        let action = (self.tx == TxState::Read).then_some("abort");
+        let entry = Entry {
+            decision: Decision::Deny,
+            reason: Some(denial.reason),
+            message: "refused",
+            rule: Some(denial.rule),
+            upstream_contacted: Some(false),
+            gate_action: action,
+            ..self.entry(asked)
+        };
+        match ports.ledger.record(&entry) {
+            Ok(receipt) => Complaint::refusal(denial, &receipt),
+            Err(_) => unrecorded(),
+        }
+    }
+
+    /// Records that a read goes through.
+    fn allow(&mut self, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Result<Receipt, Complaint> {
+        let entry = Entry { upstream_contacted: Some(true), ..self.entry(asked) };
+        ports.ledger.record(&entry).map_err(|_| unrecorded())
+    }
+
+    /// Records an error that is nobody's attack, and words it as PostgreSQL does.
+    fn fault(&mut self, complaint: Complaint, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Complaint {
+        let entry = Entry {
+            decision: Decision::Error,
+            reason: Some(Reason::SqlUnparsed),
+            message: "not a statement that the server would take",
+            upstream_contacted: Some(false),
+            ..self.entry(asked)
+        };
+        match ports.ledger.record(&entry) {
+            Ok(_) => complaint,
+            Err(_) => unrecorded(),
+        }
+    }
+
+    fn entry<'a>(&mut self, asked: &Asked<'a>) -> Entry<'a> {
+        self.ordinal += 1;
+        let query = Query {
+            message: asked.message,
+            text: asked.text,
+            bytes: asked.bytes,
+            digest: asked.digest,
+            tx: self.tx,
+        };
+        Entry {
+            statement: self.ordinal,
+            query: Some(query),
+            ..Entry::plain(Kind::DbStatement, Decision::Allow, "let through")
+        }
+    }
+
+    /// Answers a simple query with an error, and leaves the transaction as PostgreSQL would.
+    fn complain_simple(&mut self, complaint: &Complaint, out: &mut Outbox) -> Phase {
+        if self.tx == TxState::Read {
+            self.fail_upstream(complaint, out);
+            return Phase::AwaitReady(After::Client);
+        }
+        complaint.encode(out.client());
+        reply::ready(self.tx, out.client());
+        Phase::Idle
+    }
+
+    /// Answers a message of a series with an error; the rest of the series is dropped.
+    fn complain_in_series(&mut self, complaint: &Complaint, out: &mut Outbox) -> Phase {
+        if self.tx == TxState::Read || self.upstream == Upstream::Touched {
+            self.fail_upstream(complaint, out);
+            return Phase::Skip(Skip::ServerOwes);
+        }
+        complaint.encode(out.client());
+        Phase::Skip(Skip::Ready(self.tx))
+    }
+
+    /// Sends a statement of the gate's own that fails, in place of the refused one. The server then
+    /// stands where it would stand after an error there: what came before has been answered, an
+    /// open transaction is aborted. Its error is replaced by the gate's.
+    fn fail_upstream(&mut self, complaint: &Complaint, out: &mut Outbox) {
+        let mut bytes = Vec::new();
+        complaint.encode(&mut bytes);
+        out.own(OwnStatement::Fail);
+        self.expect(Reply::StandIn(bytes), Show::Hidden, Change::Nothing, 0);
+        self.sync(out);
+    }
+
+    fn sync(&mut self, out: &mut Outbox) {
+        out.sync();
+        self.fresh = None;
+        self.expect(Reply::Ready, Show::Hidden, Change::Nothing, 0);
+    }
+
+    fn expect(&mut self, reply: Reply, show: Show, change: Change, ordinal: u64) {
+        self.upstream = Upstream::Touched;
+        if !matches!(change, Change::Nothing) {
+            self.pending_changes += 1;
+        }
+        self.awaited.push_back(Awaited { reply, show, change, ordinal });
+    }
+}
+
+/// What was asked, for the record.
+struct Asked<'a> {
+    message: char,
+    text: Option<&'a str>,
+    bytes: usize,
+    digest: &'a Digest,
+}
+
+/// Nothing happens that cannot be recorded.
+fn unrecorded() -> Complaint {
+    Complaint::fault(
+        Reason::AuditUnavailable,
+        "the audit log of this gate cannot be written, so nothing is let through",
+        None,
+    )
+}
