@@ -3,6 +3,14 @@
 //! The modules, in the order in which traffic meets them.
 #![forbid(unsafe_code)]
 
-pub mod audit;
+pub mod cli;
+pub mod config;
+
+pub mod listen;
+
 pub mod policy;
 pub mod postgres;
+
+pub mod audit;
+
+pub mod demo;

@@ -196,30 +196,58 @@ impl Reason {
     #[must_use]
     pub const fn hint(self) -> &'static str {
         match self {
-            Self::AuditUnavailable => "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves.",
-            Self::Internal | Self::Tripwire => "Reconnect. If it happens again, tell the operator of this gate the event number above.",
+            Self::AuditUnavailable => {
+                "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves."
+            }
+            Self::Internal | Self::Tripwire => {
+                "Reconnect. If it happens again, tell the operator of this gate the event number above."
+            }
             Self::LimitConnections => "Close a connection or try again later.",
-            Self::Posture => "Log in with a role that is not a superuser and belongs to no file, program or signal role.",
-            Self::ProtoBadLength | Self::ProtoOutOfOrder | Self::ProtoUnknownMessage => "This is a fault in the client library; update it.",
+            Self::Posture => {
+                "Log in with a role that is not a superuser and belongs to no file, program or signal role."
+            }
+            Self::ProtoBadLength | Self::ProtoOutOfOrder | Self::ProtoUnknownMessage => {
+                "This is a fault in the client library; update it."
+            }
             Self::ProtoFastpath => "Call the function by SQL.",
-            Self::ProtoReplication => "Connect without replication; backups and logical decoding need a direct connection.",
-            Self::ProtoStartup => "Connect without this setting, or SET it after login if it is one that reads may change.",
-            Self::ProtoStuffing => "Wait for the answer to the encryption request before sending more.",
+            Self::ProtoReplication => {
+                "Connect without replication; backups and logical decoding need a direct connection."
+            }
+            Self::ProtoStartup => {
+                "Connect without this setting, or SET it after login if it is one that reads may change."
+            }
+            Self::ProtoStuffing => {
+                "Wait for the answer to the encryption request before sending more."
+            }
             Self::ProtoVersion => "Use protocol 3.0 or 3.2.",
             Self::SqlCopyIn => "Reads only: COPY ... TO STDOUT is allowed.",
-            Self::SqlCopyFile | Self::SqlCopyProgram => "Use COPY ... TO STDOUT and write the file on the client.",
-            Self::SqlDdlStatement | Self::SqlMaintenance => "Reads only: ask whoever runs this database for the change.",
+            Self::SqlCopyFile | Self::SqlCopyProgram => {
+                "Use COPY ... TO STDOUT and write the file on the client."
+            }
+            Self::SqlDdlStatement | Self::SqlMaintenance => {
+                "Reads only: ask whoever runs this database for the change."
+            }
             Self::SqlEncoding => "Send SQL text as UTF-8 (set PGCLIENTENCODING=UTF8).",
-            Self::SqlFunction => "Leave the function out, or ask the operator of this gate to review it.",
+            Self::SqlFunction => {
+                "Leave the function out, or ask the operator of this gate to review it."
+            }
             Self::SqlLock => "Read without a lock; LOCK TABLE ... IN ACCESS SHARE MODE is allowed.",
             Self::SqlParserDifferential => "Write the statement in plainer SQL.",
             Self::SqlRelation => "This relation is not shown here.",
-            Self::SqlSetting => "Leave the setting as it is; it belongs to the gate or changes more than a read.",
+            Self::SqlSetting => {
+                "Leave the setting as it is; it belongs to the gate or changes more than a read."
+            }
             Self::SqlTooLarge => "Send a shorter or less deeply nested statement.",
-            Self::SqlTransactionEscape => "Transactions through this gate are read-only: BEGIN and START TRANSACTION need no READ WRITE.",
+            Self::SqlTransactionEscape => {
+                "Transactions through this gate are read-only: BEGIN and START TRANSACTION need no READ WRITE."
+            }
             Self::SqlUnparsed => "Check the syntax.",
-            Self::SqlUserCode => "The operator of this gate can list the function in policy/readonly.toml after reviewing it.",
-            Self::SqlWriteStatement => "Reads only: SELECT, VALUES, TABLE, SHOW, EXPLAIN of these, COPY ... TO STDOUT.",
+            Self::SqlUserCode => {
+                "The operator of this gate can list the function in policy/readonly.toml after reviewing it."
+            }
+            Self::SqlWriteStatement => {
+                "Reads only: SELECT, VALUES, TABLE, SHOW, EXPLAIN of these, COPY ... TO STDOUT."
+            }
             Self::UpstreamDown => "Try again later.",
         }
     }

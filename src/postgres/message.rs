@@ -90,10 +90,7 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-fn read_target<'a>(
-    body: &mut Body<'a>,
-    of: &'static str,
-) -> Result<Target<'a>, ProtocolViolation> {
+fn read_target<'a>(body: &mut Body<'a>, of: &'static str) -> Result<Target<'a>, ProtocolViolation> {
     let malformed = ProtocolViolation::Malformed(of);
     let kind = body.take(1).ok_or(malformed)?;
     let name = body.name().ok_or(malformed)?;

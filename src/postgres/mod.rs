@@ -5,11 +5,10 @@ pub mod frame;
 pub mod message;
 pub mod startup;
 
-pub mod reply;
-pub mod prepared;
 pub mod outbox;
+pub mod prepared;
+pub mod reply;
 pub mod session;
 
-
-
-
+pub mod cancel;
+pub mod upstream;

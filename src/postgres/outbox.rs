@@ -37,7 +37,9 @@ impl OwnStatement {
             Self::Begin => "BEGIN READ ONLY",
             Self::Commit => "COMMIT",
             // The text is for whoever reads the server's log.
-            Self::Fail => "SELECT pg_catalog.int4in('rowarden refused a statement in this transaction')",
+            Self::Fail => {
+                "SELECT pg_catalog.int4in('rowarden refused a statement in this transaction')"
+            }
             Self::Rollback => "ROLLBACK",
         }
     }

@@ -28,7 +28,8 @@ impl Prepared {
     /// A statement sent by Parse.
     #[must_use]
     pub fn by_parse(cleared: Cleared<Arc<Judgement>>, ordinal: u64) -> Self {
-        let kind = cleared.request().pieces.first().map_or(PieceKind::Quiet, |piece| piece.kind.clone());
+        let kind =
+            cleared.request().pieces.first().map_or(PieceKind::Quiet, |piece| piece.kind.clone());
         Self { cleared, kind, ordinal }
     }
 

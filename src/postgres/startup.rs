@@ -97,9 +97,13 @@ impl StartupRefusal {
             Self::Silent(_) | Self::Stuffing => return None,
             Self::Malformed => "invalid startup packet".to_owned(),
             Self::Version(major, minor) => {
-                format!("unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.{NEWEST_MINOR}")
+                format!(
+                    "unsupported frontend protocol {major}.{minor}: this gate speaks 3.0 to 3.{NEWEST_MINOR}"
+                )
             }
-            Self::Replication => "replication connections do not pass this read-only gate".to_owned(),
+            Self::Replication => {
+                "replication connections do not pass this read-only gate".to_owned()
+            }
             Self::Encoding => "this gate takes SQL text in UTF-8 only".to_owned(),
             Self::Parameter(denial) => denial.message(),
         };
@@ -151,7 +155,8 @@ impl Opening {
         behind: usize,
     ) -> Result<(Self, FirstPacket), StartupRefusal> {
         let malformed = StartupRefusal::Silent(Reason::ProtoBadLength);
-        let Some((code, body)) = packet.get(4..).and_then(|rest| rest.split_first_chunk::<4>()) else {
+        let Some((code, body)) = packet.get(4..).and_then(|rest| rest.split_first_chunk::<4>())
+        else {
             return Err(malformed);
         };
         match (u32::from_be_bytes(*code), self) {
@@ -361,7 +366,8 @@ fn split_options(options: &str) -> Result<Vec<(String, String)>, StartupRefusal>
     let mut settings = Vec::new();
     while let Some(word) = words.next() {
         let refused = || {
-            let operation = format!("start-up option {}", word.chars().take(40).collect::<String>());
+            let operation =
+                format!("start-up option {}", word.chars().take(40).collect::<String>());
             StartupRefusal::Parameter(Denial::new(Reason::ProtoStartup, operation, "startup"))
         };
         let setting = match word.strip_prefix("--") {
@@ -422,7 +428,9 @@ pub fn auth_step(body: &[u8]) -> Result<AuthStep, ProtocolViolation> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FirstPacket, Opening, PinnedStartup, StartupRefusal, StartupSettings, first_packet_bytes};
+    use super::{
+        FirstPacket, Opening, PinnedStartup, StartupRefusal, StartupSettings, first_packet_bytes,
+    };
     use crate::policy::reason::Reason;
     use crate::policy::verdict::Denial;
 
@@ -443,7 +451,10 @@ mod tests {
     fn rebuild(body: &[u8]) -> Result<PinnedStartup, StartupRefusal> {
         let (_, first) = Opening::default().on_packet(&packet(3 << 16, body), 0)?;
         let FirstPacket::Startup(message) = first else { panic!("not a start-up packet") };
-        PinnedStartup::rebuild(&message, &Only(&["datestyle", "search_path", "default_transaction_read_only"]))
+        PinnedStartup::rebuild(
+            &message,
+            &Only(&["datestyle", "search_path", "default_transaction_read_only"]),
+        )
     }
 
     #[test]
@@ -506,7 +517,10 @@ mod tests {
 
     #[test]
     fn replication_and_foreign_encodings_are_refused_and_utf8_in_any_spelling_is_not() {
-        assert_eq!(rebuild(b"user\0a\0replication\0database\0\0"), Err(StartupRefusal::Replication));
+        assert_eq!(
+            rebuild(b"user\0a\0replication\0database\0\0"),
+            Err(StartupRefusal::Replication)
+        );
         assert_eq!(rebuild(b"user\0a\0client_encoding\0SJIS\0\0"), Err(StartupRefusal::Encoding));
         for name in ["UTF8", "utf-8", "'utf-8'", "Unicode", "SQL_ASCII"] {
             let body = format!("user\0a\0client_encoding\0{name}\0\0");

@@ -228,7 +228,8 @@ impl Core {
         frame: Frame<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolViolation> {
-        let (name, value) = parameter_status(frame.body).ok_or(ProtocolViolation::Malformed("ParameterStatus"))?;
+        let (name, value) =
+            parameter_status(frame.body).ok_or(ProtocolViolation::Malformed("ParameterStatus"))?;
         if !self.pins.hold(name, value) {
             return Err(ProtocolViolation::Tripwire);
         }
@@ -271,7 +272,9 @@ impl Core {
         match phase {
             Phase::Series => Ok(Phase::Skip(Skip::ServerWaits)),
             Phase::AwaitReady(_) | Phase::Skip(Skip::ServerOwes) => Ok(phase),
-            Phase::Idle | Phase::Skip(_) | Phase::Closed => Err(ProtocolViolation::UnexpectedAnswer),
+            Phase::Idle | Phase::Skip(_) | Phase::Closed => {
+                Err(ProtocolViolation::UnexpectedAnswer)
+            }
         }
     }
 

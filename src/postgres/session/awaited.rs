@@ -84,7 +84,9 @@ impl Core {
     pub(super) fn statement(&self, name: &str) -> Option<Arc<Prepared>> {
         for awaited in self.awaiting_changes() {
             match &awaited.change {
-                Change::Statement(made, prepared) if made == name => return Some(Arc::clone(prepared)),
+                Change::Statement(made, prepared) if made == name => {
+                    return Some(Arc::clone(prepared));
+                }
                 Change::DropStatement(dropped) if dropped == name => return None,
                 Change::DropStatements | Change::DropEverything => return None,
                 _ => {}

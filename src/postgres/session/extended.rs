@@ -91,7 +91,8 @@ impl Core {
         ports: &mut Ports<'_>,
         out: &mut Outbox,
     ) -> Result<Phase, Complaint> {
-        let prepared = self.statement(bind.statement).ok_or_else(|| no_statement(bind.statement))?;
+        let prepared =
+            self.statement(bind.statement).ok_or_else(|| no_statement(bind.statement))?;
         if let Some(complaint) = self.names_nothing(&prepared.kind) {
             return Err(complaint);
         }

@@ -219,9 +219,7 @@ impl Session {
             (Phase::Series, ClientMessage::Query(_) | ClientMessage::FunctionCall) => {
                 return Err(ProtocolViolation::QueryInSeries);
             }
-            (Phase::Idle | Phase::Series, message) => {
-                core.extended(message, frame.raw, ports, out)
-            }
+            (Phase::Idle | Phase::Series, message) => core.extended(message, frame.raw, ports, out),
             (Phase::AwaitReady(_), _) => return Err(ProtocolViolation::Busy),
             (Phase::Closed, _) => Phase::Closed,
         };
@@ -251,7 +249,8 @@ impl Core {
 
     /// The fast-path call names a function by number: no parser sees it, so it is always refused.
     fn function_call(&mut self, ports: &mut Ports<'_>, out: &mut Outbox) -> Phase {
-        let denial = Denial::new(Reason::ProtoFastpath, "fast-path function call", "protocol.fastpath");
+        let denial =
+            Denial::new(Reason::ProtoFastpath, "fast-path function call", "protocol.fastpath");
         let asked = Asked { message: 'F', text: None, bytes: 0, digest: &Digest::default() };
         let complaint = self.deny(&denial, &asked, ports);
         self.complain_simple(&complaint, out)
@@ -285,7 +284,12 @@ impl Core {
     }
 
     /// Records an error that is nobody's attack, and words it as PostgreSQL does.
-    fn fault(&mut self, complaint: Complaint, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Complaint {
+    fn fault(
+        &mut self,
+        complaint: Complaint,
+        asked: &Asked<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Complaint {
         let entry = Entry {
             decision: Decision::Error,
             reason: Some(Reason::SqlUnparsed),

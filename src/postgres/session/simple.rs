@@ -79,13 +79,8 @@ impl Core {
             Err(complaint) => return self.complain_simple(&complaint, out),
         };
         let block = if self.tx == TxState::Idle { Block::None } else { Block::Client };
-        let script = Script {
-            cleared: cleared.clone(),
-            receipt,
-            ordinal: self.ordinal,
-            next: 0,
-            block,
-        };
+        let script =
+            Script { cleared: cleared.clone(), receipt, ordinal: self.ordinal, next: 0, block };
         self.send_part(script, out)
     }
 

@@ -1,0 +1,1 @@
+//! What an operator typed, and what it means.
