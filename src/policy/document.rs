@@ -181,6 +181,13 @@ impl<'i> Section<'i, '_> {
         keys.map(|key| Placed { value: key.get_ref().to_string(), place: key.span() }).collect()
     }
 
+    /// Leaves every other key to somebody else: a reader who wants one part of a document.
+    pub fn skip_all_but(&mut self, key: &str) {
+        for other in self.keys().into_iter().filter(|other| other.value != key) {
+            self.unread.remove(other.value.as_str());
+        }
+    }
+
     /// Reports a mistake that the caller has found.
     pub fn mistake(&mut self, place: Range<usize>, message: impl Into<String>) {
         self.mistakes.add(place, message, None);

@@ -10,5 +10,7 @@ pub mod prepared;
 pub mod reply;
 pub mod session;
 
+pub mod verdicts;
+
 pub mod cancel;
 pub mod upstream;

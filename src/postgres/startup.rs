@@ -6,7 +6,9 @@
 //! split differently lets a client log in as somebody the gate did not see (checklist A4 to A20).
 
 use crate::audit::event::Receipt;
+use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
+use crate::policy::sql::setting::{judge_startup_setting, known_encoding};
 use crate::policy::verdict::Denial;
 use crate::postgres::frame::ProtocolViolation;
 use crate::postgres::reply::Complaint;
@@ -251,6 +253,12 @@ pub trait StartupSettings {
     fn judge_setting(&self, name: &str, value: &str) -> Result<(), Denial>;
 }
 
+impl StartupSettings for Policy {
+    fn judge_setting(&self, name: &str, value: &str) -> Result<(), Denial> {
+        judge_startup_setting(self, name, value)
+    }
+}
+
 impl PinnedStartup {
     /// Rebuilds a client's start-up packet.
     ///
@@ -304,13 +312,8 @@ impl PinnedStartup {
     ) -> Result<(), StartupRefusal> {
         let name = name.to_ascii_lowercase();
         if name == "client_encoding" {
-            return if is_utf8(value) { Ok(()) } else { Err(StartupRefusal::Encoding) };
-        }
-        if name == "statement_timeout" && value.trim() == "0" {
-            // Taking a bound away before the gate has read it; SET may do it later, bounded.
-            let operation = "setting statement_timeout = 0 at start-up";
-            let denial = Denial::new(Reason::ProtoStartup, operation, "startup");
-            return Err(StartupRefusal::Parameter(denial));
+            // Both names are pinned to UTF-8.
+            return known_encoding(value).map(drop).ok_or(StartupRefusal::Encoding);
         }
         settings.judge_setting(&name, value).map_err(|denial| {
             StartupRefusal::Parameter(Denial { reason: Reason::ProtoStartup, ..denial })
@@ -350,13 +353,6 @@ impl PinnedStartup {
 
 fn is_off(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0" | "f" | "n")
-}
-
-/// Whether this names UTF-8, by PostgreSQL's own rule (letters and digits count, case does not).
-/// `SQL_ASCII` is what clients without a locale say; it is taken as UTF-8 too.
-fn is_utf8(value: &str) -> bool {
-    let cleaned: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
-    matches!(cleaned.to_ascii_lowercase().as_str(), "utf8" | "unicode" | "sqlascii")
 }
 
 /// Splits `options` as the server does: white space separates, a backslash takes the next character

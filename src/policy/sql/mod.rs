@@ -1,12 +1,32 @@
 //! SQL text in, verdict out: the rules for PostgreSQL, as pure functions.
 //!
-//! Road: [`prescan`] (length, encoding, nesting; linear) → [`statement`] (PostgreSQL's own grammar,
-//! default deny over node kinds) with [`function`] and [`setting`] → [`second_reader`] (an
-//! independent parser that must not see more) → [`Judgement`].
+//! Road: [`prescan`] (length, encoding, nesting; linear) → [`judge`] (PostgreSQL's own grammar) →
+//! [`statement`] (default deny over statements) with [`transaction`] and [`variable`] →
+//! [`expression`] (default deny over the nodes of a query) with [`function`], [`setting`] and
+//! [`columns`] → [`second_reader`] (an independent parser that must not see more) → [`Judgement`].
+
+mod columns;
+mod expression;
+mod function;
+mod judge;
+mod statement;
+mod transaction;
+mod variable;
+mod verb;
+
+pub mod digest;
+mod keyword;
+mod lexer;
+pub mod position;
+pub mod prescan;
+pub mod second_reader;
+pub mod setting;
 
 use std::sync::Arc;
 
-use crate::policy::verdict::Verdict;
+use crate::policy::verdict::{Denial, Verdict};
+
+pub use crate::policy::sql::judge::judge_sql;
 
 /// What a text that was let through is made of, in order. Empty for a text without statements.
 #[derive(Debug)]
@@ -16,7 +36,7 @@ pub struct Judgement {
     /// The statements.
     pub pieces: Vec<Piece>,
     /// What the auditor reads.
-    pub digest: Digest,
+    pub digest: Arc<Digest>,
 }
 
 /// One statement of a text.
@@ -37,6 +57,42 @@ pub struct Piece {
     pub first_parameter: Option<(u32, usize)>,
     /// `$n` in it is answered with NULLs: EXPLAIN (GENERIC_PLAN). The highest n, 0 if none.
     pub generic_plan_parameters: u16,
+    /// What the session must have done before, or else the refusal.
+    pub habit: Option<Habit>,
+    /// What it asks of the transactions to come.
+    pub request: Request,
+}
+
+/// A statement that drivers and pools send on their way, and that only a probe opens with. Harmless
+/// either way: what it asks for is made read-only, or puts back what was never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Habit {
+    /// What the session must have done before.
+    pub needs: Past,
+    /// The refusal of a session that has not.
+    pub otherwise: Denial,
+}
+
+/// What a session has done, each more than the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Past {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// A statement was let through.
+    Statement,
+    /// It has asked for a read-only transaction or session itself.
+    ReadOnlyRequest,
+}
+
+/// What a statement asks of the transactions to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Request {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That they be read-only.
+    ReadOnly,
 }
 
 /// What a statement does to the session, as far as the gate must follow it.

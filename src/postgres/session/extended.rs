@@ -76,7 +76,11 @@ impl Core {
             let words = "too many prepared statements or portals in this session";
             return Err(self.fault(Complaint::of_postgres("53400", words), &asked, ports));
         }
+        if let Some(denial) = self.unmet_habit(cleared.request()) {
+            return Err(self.deny(denial, &asked, ports));
+        }
         let receipt = self.allow(&asked, ports)?;
+        self.note_past(cleared.request());
         out.forward_parse(parse.name, cleared, parse.parameter_types, &receipt);
         self.fresh = Some(self.ordinal);
         let prepared = Arc::new(Prepared::by_parse(cleared.clone(), self.ordinal));

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::audit::event::{Decision, Entry, Kind, Ledger, Query, Receipt, TxState};
 use crate::policy::reason::Reason;
-use crate::policy::sql::{Digest, JudgedSql};
+use crate::policy::sql::{Digest, JudgedSql, Judgement, Past, Request};
 use crate::policy::verdict::Denial;
 use crate::postgres::frame::{Frame, ProtocolViolation};
 use crate::postgres::message::ClientMessage;
@@ -74,6 +74,8 @@ struct Core {
     bytes: u64,
     stray_copy: StrayCopy,
     pins: Pins,
+    /// What the session has done so far, for habits that only count on the way.
+    past: Past,
 }
 
 /// What the session is doing.
@@ -162,6 +164,7 @@ impl Session {
             bytes: 0,
             stray_copy: StrayCopy::Refused,
             pins,
+            past: Past::Nothing,
         };
         Self { core: Box::new(core), phase: Phase::Idle }
     }
@@ -275,6 +278,19 @@ impl Core {
             Ok(receipt) => Complaint::refusal(denial, &receipt),
             Err(_) => unrecorded(),
         }
+    }
+
+    /// The refusal of a text that is a habit on the way, when this session is not on its way yet.
+    fn unmet_habit<'j>(&self, judgement: &'j Judgement) -> Option<&'j Denial> {
+        let habits = judgement.pieces.iter().filter_map(|piece| piece.habit.as_ref());
+        habits.filter(|habit| self.past < habit.needs).map(|habit| &habit.otherwise).next()
+    }
+
+    /// Remembers that a text was let through.
+    fn note_past(&mut self, judgement: &Judgement) {
+        let asked = judgement.pieces.iter().any(|piece| piece.request == Request::ReadOnly);
+        let now = if asked { Past::ReadOnlyRequest } else { Past::Statement };
+        self.past = self.past.max(now);
     }
 
     /// Records that a read goes through.

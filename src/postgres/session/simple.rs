@@ -74,10 +74,15 @@ impl Core {
             reply::ready(self.tx, out.client());
             return Phase::Idle;
         }
+        if let Some(denial) = self.unmet_habit(cleared.request()) {
+            let complaint = self.deny(denial, &asked, ports);
+            return self.complain_simple(&complaint, out);
+        }
         let receipt = match self.allow(&asked, ports) {
             Ok(receipt) => receipt,
             Err(complaint) => return self.complain_simple(&complaint, out),
         };
+        self.note_past(cleared.request());
         let block = if self.tx == TxState::Idle { Block::None } else { Block::Client };
         let script =
             Script { cleared: cleared.clone(), receipt, ordinal: self.ordinal, next: 0, block };

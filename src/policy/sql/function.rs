@@ -1,0 +1,120 @@
+//! Which functions a query may call, by name.
+//!
+//! Functions of `pg_catalog` by the reviewed table; others only when the policy lists them. A name
+//! without a schema is taken for the one of `pg_catalog`, which is searched first.
+
+use pg_raw_parse::const_val::ConstValue;
+use pg_raw_parse::{Node, nodes};
+
+use crate::policy::file::BuiltinFunction;
+use crate::policy::reason::Reason;
+use crate::policy::sql::Habit;
+use crate::policy::sql::expression::{Findings, split_name};
+use crate::policy::sql::setting::{self, Change, NewValue};
+use crate::policy::verdict::Denial;
+
+/// Judges one call. A refusal goes into the findings.
+pub(super) fn judge_call(findings: &mut Findings<'_>, call: &nodes::FuncCall) {
+    let (schema, Some(name)) = split_name(call.funcname()) else { return };
+    findings.functions.insert(name.to_owned());
+    let policy = findings.policy;
+    let refusal = match (schema, name) {
+        (None | Some("pg_catalog"), "set_config") => {
+            // The one shape in which the walk does not know the setting's name is judged with the
+            // whole statement.
+            (!findings.known_settings.contains(&call.location))
+                .then(|| judge_set_config(findings, call))
+                .flatten()
+        }
+        (None | Some("pg_catalog"), _) => match policy.builtin_function(name) {
+            BuiltinFunction::Reads => builtin_refusal(findings, schema, name, call),
+            BuiltinFunction::Refused(_) => Some(refused(name)),
+            BuiltinFunction::Unknown if schema.is_some() => Some(refused(name)),
+            BuiltinFunction::Unknown if policy.lists_function(None, name) => None,
+            BuiltinFunction::Unknown => Some(user_code(schema, name)),
+        },
+        (Some(_), _) if policy.lists_function(schema, name) => None,
+        (Some(_), _) => Some(user_code(schema, name)),
+    };
+    if let Some(denial) = refusal {
+        findings.refuse(denial);
+    }
+}
+
+/// What the name alone does not say.
+fn builtin_refusal(
+    findings: &Findings<'_>,
+    schema: Option<&str>,
+    name: &str,
+    call: &nodes::FuncCall,
+) -> Option<Denial> {
+    // With two arguments it runs the second one as SQL.
+    if name == "ts_rewrite" && (call.args().len() != 3 || call.func_variadic) {
+        return Some(refused(name));
+    }
+    // Outside FROM its row comes back whole.
+    let whole_row = findings.policy.hidden_columns(schema, name).is_some()
+        && !findings.in_from.contains(&call.location);
+    whole_row.then(|| Denial::new(Reason::SqlRelation, format!("function {name}"), "columns"))
+}
+
+fn refused(name: &str) -> Denial {
+    Denial::new(Reason::SqlFunction, format!("function {name}"), "functions.refuse")
+}
+
+fn user_code(schema: Option<&str>, name: &str) -> Denial {
+    let prefix = schema.map(|schema| format!("{schema}.")).unwrap_or_default();
+    let operation = format!("function {prefix}{name}");
+    Denial::new(Reason::SqlUserCode, operation, "functions.listed")
+}
+
+/// `set_config` is SET by another name, and judged as such.
+fn judge_set_config(findings: &mut Findings<'_>, call: &nodes::FuncCall) -> Option<Denial> {
+    let arguments: Vec<Node<'_>> = call.args().iter().collect();
+    let [name, value, _] = arguments.as_slice() else { return Some(refused("set_config")) };
+    let Some(name) = string_constant(*name).filter(|_| !call.func_variadic) else {
+        return Some(refused("set_config"));
+    };
+    judge_as_set(findings, name, *value)
+}
+
+/// The same, for a setting whose name is known.
+pub(super) fn judge_as_set(
+    findings: &mut Findings<'_>,
+    name: &str,
+    value: Node<'_>,
+) -> Option<Denial> {
+    let value = match value {
+        Node::A_Const(constant) if constant.isnull => NewValue::Default,
+        other => match string_constant(other) {
+            Some(text) if name.eq_ignore_ascii_case("search_path") => {
+                setting::split_path(text).map_or(NewValue::Unknown, NewValue::Words)
+            }
+            Some(text) => NewValue::Words(vec![text.to_owned()]),
+            None => NewValue::Unknown,
+        },
+    };
+    match setting::judge_change(findings.policy, name, &value) {
+        Ok(Change::Plain | Change::ReadOnly) => None,
+        Ok(Change::Habit(Habit { needs, otherwise })) => {
+            findings.habit(needs, otherwise);
+            None
+        }
+        // The text cannot be changed inside an expression.
+        Ok(Change::Instead(..)) => {
+            Some(Denial::new(Reason::SqlSetting, format!("SET {name}"), "settings"))
+        }
+        Err(denial) => Some(denial),
+    }
+}
+
+/// The text of a string literal.
+pub(super) fn string_constant(node: Node<'_>) -> Option<&str> {
+    match node {
+        Node::A_Const(constant) => match constant.val() {
+            Some(ConstValue::String(text)) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
