@@ -268,3 +268,130 @@ fn programs_read_one_object_for_each_mistake() {
          \"help\":\"did you mean `policy_dir`?\"}\n"
     );
 }
+
+/// What a run of the program gave: exit code, standard output, standard error.
+fn rowarden(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rowarden"))
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn written(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gate.toml");
+    std::fs::write(&file, text).expect("a file");
+    let name = file.to_str().expect("UTF-8").to_owned();
+    (folder, name)
+}
+
+#[test]
+fn wrong_arguments_and_wrong_configurations_end_with_64() {
+    let (_folder, file) = written("nothing = 1\n");
+
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["check"],
+        &["check", "--config", "/nowhere/gate.toml"],
+        &["check", "--config", &file],
+        &["explain", "no-such-reason"],
+    ] {
+        let (exit, out, err) = rowarden(arguments);
+        assert_eq!(exit, Some(64), "{arguments:?}");
+        assert_eq!(out, "", "{arguments:?}");
+        assert_ne!(err, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn check_prints_for_programs_on_standard_output() {
+    let (_folder, file) = written("nothing = 1\n");
+
+    let (exit, out, err) = rowarden(&["check", "--json", "--config", &file]);
+
+    assert_eq!((exit, err.as_str()), (Some(64), ""));
+    let lines: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["file"] == file.as_str() && line["line"] == 1));
+}
+
+#[test]
+fn a_sound_configuration_ends_with_0() {
+    let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://127.0.0.1:5432");
+    let (_folder, file) = written(&text);
+
+    let (exit, out, err) = rowarden(&["check", "--config", &file]);
+
+    assert_eq!((exit, err.as_str()), (Some(0), ""));
+    assert!(out.contains("no mistakes") && out.contains("127.0.0.1:6432"), "{out}");
+}
+
+/// A server that answers whatever it is sent with `answer`, and hangs up.
+fn server_that_says(answer: &'static [u8]) -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = [0; 8];
+        stream.read_exact(&mut request).expect("a request");
+        assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47]);
+        stream.write_all(answer).expect("an answer");
+    });
+    port
+}
+
+#[test]
+fn the_probe_tells_postgresql_from_what_is_none() {
+    for (answer, expected) in
+        [(&b"N"[..], Some(0)), (b"S", Some(0)), (b"HTTP/1.1 400", Some(69)), (b"", Some(69))]
+    {
+        let upstream = format!("postgres://127.0.0.1:{}", server_that_says(answer));
+        let (_folder, file) = written(&with_listen_and_upstream("\"127.0.0.1:6432\"", &upstream));
+
+        let (exit, _, err) = rowarden(&["check", "--probe", "--config", &file]);
+
+        assert_eq!(exit, expected, "{answer:?} {err}");
+        assert_eq!(err.is_empty(), expected == Some(0), "{err}");
+    }
+}
+
+#[test]
+fn the_probe_takes_the_first_server_that_answers() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = closed.local_addr().expect("an address").port();
+    drop(closed);
+    let upstream = format!("postgres://127.0.0.1:{nobody},127.0.0.1:{}", server_that_says(b"N"));
+    let (_folder, file) = written(&with_listen_and_upstream("\"127.0.0.1:6432\"", &upstream));
+
+    assert_eq!(rowarden(&["check", "--probe", "--config", &file]).0, Some(0));
+}
+
+#[test]
+fn every_reason_is_explained() {
+    for reason in rowarden::policy::reason::Reason::ALL {
+        let (exit, out, _) = rowarden(&["explain", "--json", reason.code()]);
+        let meaning: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((exit, meaning["reason"].as_str()), (Some(0), Some(reason.code())));
+        assert_eq!(meaning["explanation"].as_str(), Some(reason.explanation()));
+    }
+}
+
+#[test]
+fn an_output_that_nobody_reads_is_no_error() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_rowarden"))
+        .args(["explain", "posture"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    drop(child.stdout.take());
+
+    let output = child.wait_with_output().expect("it ends");
+
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}

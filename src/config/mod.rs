@@ -107,7 +107,7 @@ impl Meaning<'_, '_, '_> {
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresConfig> {
-        let listen = raw.listen.and_then(|listen| self.listen(&listen));
+        let listen = raw.listen.map(|listen| self.listen(&listen));
         let place = raw.upstream.as_ref().map(|upstream| upstream.place.clone());
         let upstream = raw.upstream.and_then(|upstream| self.upstream(&upstream));
         let (listen, upstream) = (listen?, upstream?);
@@ -129,7 +129,7 @@ impl Meaning<'_, '_, '_> {
         })
     }
 
-    fn listen(&mut self, written: &Placed<Vec<Placed<String>>>) -> Option<Vec<Address>> {
+    fn listen(&mut self, written: &Placed<Vec<Placed<String>>>) -> Vec<Address> {
         if written.value.is_empty() {
             self.root.mistake(written.place.clone(), "`listen` must name at least one address");
         }
@@ -144,7 +144,7 @@ impl Meaning<'_, '_, '_> {
                 addresses.push(address);
             }
         }
-        Some(addresses)
+        addresses
     }
 
     fn upstream(&mut self, written: &Placed<String>) -> Option<Upstream> {
