@@ -6,7 +6,6 @@ use crate::policy::reason::Reason;
 impl Reason {
     /// What was refused and why, in a sentence or two.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a table: one entry for each reason")]
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::AuditUnavailable => {
