@@ -395,3 +395,55 @@ fn an_output_that_nobody_reads_is_no_error() {
 
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+#[test]
+fn a_statement_is_judged_without_a_server() {
+    for (sql, decision) in [("SELECT 1", "allow"), ("INSERT INTO t VALUES (1)", "deny")] {
+        let (exit, out, _) = rowarden(&["explain", "sql", "--json", sql]);
+        let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((exit, answer["decision"].as_str()), (Some(0), Some(decision)), "{sql}");
+        let keys = ["decision", "reason", "operation", "rule", "sqlstate", "message", "hint"];
+        assert!(keys.iter().all(|key| answer.get(key).is_some()), "{out}");
+    }
+}
+
+#[test]
+fn a_file_of_statements_is_judged_line_by_line_until_one_is_none() {
+    let lines = "\"SELECT 1\"\n{\"sql\": \"DELETE FROM t\", \"why\": 1}\n[1]\n\"SELECT 2\"\n";
+    let (_folder, file) = written(lines);
+
+    let (exit, out, err) = rowarden(&["explain", "sql", "--file", &file]);
+
+    assert_eq!(exit, Some(64));
+    let decisions: Vec<_> = out.lines().filter_map(|line| line.get(..20)).collect();
+    assert_eq!(decisions, ["{\"decision\":\"allow\",", "{\"decision\":\"deny\",\""]);
+    assert!(err.contains("line 3"), "{err}");
+}
+
+#[test]
+fn a_folder_without_a_policy_is_not_replaced_by_the_built_in_one() {
+    let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");
+    let (folder, file) = written(&format!("policy_dir = \"none\"\n{text}"));
+    let none = folder.path().to_str().expect("UTF-8");
+
+    for arguments in [
+        &["check", "--config", &file][..],
+        &["explain", "sql", "--config", &file, "SELECT 1"],
+        &["explain", "sql", "--policy", none, "SELECT 1"],
+    ] {
+        let (exit, out, err) = rowarden(arguments);
+        assert_eq!((exit, out.as_str()), (Some(64), ""), "{arguments:?}");
+        assert!(err.contains("readonly.toml"), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+
+    let bound = rowarden::cli::serve::bind(&[rowarden::listen::Address::Tcp(address)]).await;
+
+    let message = bound.err().expect("it is in use").to_string();
+    assert_eq!(message, format!("cannot listen on `{address}`"));
+}

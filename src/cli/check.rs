@@ -11,6 +11,7 @@ use crate::cli::report;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
 use crate::config::Config;
+use crate::policy::file::Policy;
 use crate::postgres::upstream::{Upstream, UpstreamAddress, connect_within};
 
 /// How long each server may take to answer: 5 s. An operator waits for it.
@@ -44,13 +45,22 @@ pub fn run(check: &Check, out: &mut impl Write) -> io::Result<Exit> {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
+    let policy = match source::read_policy(config.policy_dir.as_deref(), audience, out)? {
+        Ok(policy) => policy,
+        Err(exit) => return Ok(exit),
+    };
     if audience == Audience::People {
-        summarise(check, &config, out)?;
+        summarise(check, &config, &policy, out)?;
     }
     if check.probe { probe(check, &config, out) } else { Ok(Exit::Good) }
 }
 
-fn summarise(check: &Check, config: &Config, out: &mut impl Write) -> io::Result<()> {
+fn summarise(
+    check: &Check,
+    config: &Config,
+    policy: &Policy,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "{}: no mistakes", check.config.display())?;
     for address in &config.postgres.listen {
         writeln!(out, "  clients   {address}")?;
@@ -58,6 +68,7 @@ fn summarise(check: &Check, config: &Config, out: &mut impl Write) -> io::Result
     for address in &config.postgres.upstream.addresses {
         writeln!(out, "  server    {address}")?;
     }
+    writeln!(out, "  policy    {} ({})", policy.name(), policy.id())?;
     writeln!(out, "  audit     {}", config.audit.dir.display())
 }
 

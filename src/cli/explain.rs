@@ -1,20 +1,57 @@
-//! `rowarden explain`: what a reason means.
+//! `rowarden explain`: the verdict on a statement offline, and what a reason means.
 
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::Exit;
+use crate::cli::answer::{Answer, judge_lines};
+use crate::cli::source::{self, Audience};
+use crate::cli::{Exit, complain, on_judge_thread};
+use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
+use crate::policy::sql::judge_sql;
 
-/// Tell what the reason of a refusal means
+/// Tell the verdict on a statement without a server, or what a reason means
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Explain {
-    /// The reason, as in the refusal's DETAIL and in the audit log
-    #[arg(value_parser = reason_parser())]
-    reason: Reason,
+    #[command(subcommand)]
+    question: Option<Question>,
+    /// The reason of a refusal, as in its DETAIL and in the audit log
+    #[arg(required = true, value_parser = reason_parser())]
+    reason: Option<Reason>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    Sql(Sql),
+}
+
+/// The verdict on SQL text
+#[derive(Args, Debug)]
+struct Sql {
+    /// The text
+    #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+    text: Option<OsString>,
+    /// Judge each line of a file, a JSON string or an object with the key `sql`; prints one JSON
+    /// object a line
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Judge by the policy of this configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    config: Option<PathBuf>,
+    /// Judge by the policy in this folder
+    #[arg(long, value_name = "DIR")]
+    policy: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,6 +62,56 @@ fn reason_parser() -> impl TypedValueParser<Value = Reason> {
         .try_map(|code| Reason::from_code(&code).ok_or("no such reason"))
 }
 
+/// Explains.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run(explain: &Explain, out: &mut (impl Write + Send)) -> io::Result<Exit> {
+    match (&explain.question, explain.reason) {
+        (Some(Question::Sql(sql)), _) => on_judge_thread(|| explain_sql(sql, out)),
+        (None, Some(reason)) => explain_reason(reason, explain.json, out),
+        // The parser of arguments asks for one of the two.
+        (None, None) => Ok(Exit::BadConfiguration),
+    }
+}
+
+fn explain_sql(sql: &Sql, out: &mut impl Write) -> io::Result<Exit> {
+    let policy = match policy_for(sql, out)? {
+        Ok(policy) => policy,
+        Err(exit) => return Ok(exit),
+    };
+    let judge = |text: &[u8]| judge_sql(&policy, text);
+    if let Some(file) = &sql.file {
+        return match File::open(file) {
+            Ok(lines) => judge_lines(BufReader::new(lines), judge, out),
+            Err(error) => {
+                complain(&format!("`{}` cannot be read: {error}", file.display()));
+                Ok(Exit::BadConfiguration)
+            }
+        };
+    }
+    let judged = judge(sql.text.as_deref().unwrap_or_default().as_bytes());
+    let answer = Answer::of(&judged);
+    if sql.json {
+        answer.print_json(out)?;
+    } else {
+        answer.print(out)?;
+    }
+    Ok(Exit::Good)
+}
+
+fn policy_for(sql: &Sql, out: &mut impl Write) -> io::Result<Result<Policy, Exit>> {
+    let config = match &sql.config {
+        Some(file) => match source::read_config(file, Audience::People, out)? {
+            Ok(config) => config.policy_dir,
+            Err(exit) => return Ok(Err(exit)),
+        },
+        None => None,
+    };
+    let folder: Option<&Path> = sql.policy.as_deref().or(config.as_deref());
+    source::read_policy(folder, Audience::People, out)
+}
+
 /// What a reason means, as programs read it.
 #[derive(Serialize)]
 struct Meaning {
@@ -33,14 +120,6 @@ struct Meaning {
     severity: &'static str,
     explanation: &'static str,
     hint: &'static str,
-}
-
-/// Explains.
-///
-/// # Errors
-/// When `out` cannot be written.
-pub fn run(explain: &Explain, out: &mut impl Write) -> io::Result<Exit> {
-    explain_reason(explain.reason, explain.json, out)
 }
 
 fn explain_reason(reason: Reason, json: bool, out: &mut impl Write) -> io::Result<Exit> {

@@ -1,13 +1,16 @@
 //! The command line: arguments in, exit code out.
 
+mod answer;
 pub mod check;
 pub mod explain;
 pub mod report;
+pub mod serve;
 mod source;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -79,7 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-fn obey(command: Command, out: &mut impl Write) -> io::Result<Exit> {
+fn obey(command: Command, out: &mut (impl Write + Send)) -> io::Result<Exit> {
     match command {
         Command::Check(check) => check::run(&check, out),
         Command::Explain(explain) => explain::run(&explain, out),
@@ -114,6 +117,15 @@ fn start_log() -> Result<(), Exit> {
 fn complain(message: &str) {
     // Standard error may be closed; there is nobody to tell then.
     let _ = writeln!(io::stderr(), "rowarden: {message}");
+}
+
+/// Works on a thread on which SQL may be judged.
+fn on_judge_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(JUDGE_STACK_BYTES);
+        let worker = thread.spawn_scoped(scope, work)?;
+        worker.join().unwrap_or_else(|_| Err(io::Error::other("the judge failed")))
+    })
 }
 
 /// The runtime under the gates.

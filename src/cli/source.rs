@@ -1,4 +1,4 @@
-//! Reads the configuration that a command was given, and tells the operator all that is wrong.
+//! Reads the configuration and the policy that a command was given, and tells the operator all that is wrong.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -8,6 +8,10 @@ use crate::cli::report::{self, Colours};
 use crate::cli::{Exit, complain};
 use crate::config::Config;
 use crate::policy::document::Mistakes;
+use crate::policy::file::Policy;
+
+/// The PostgreSQL half of a policy folder.
+const POLICY_FILE: &str = "readonly.toml";
 
 /// How the mistakes are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,22 @@ pub(super) fn read_config(
     out: &mut impl Write,
 ) -> io::Result<Result<Config, Exit>> {
     read(file, |text| Config::parse(text, file), audience, out)
+}
+
+/// Reads the policy in a folder, or the one that is built in; as [`read`]. A folder that holds no
+/// policy is a mistake: the operator meant another one than the built-in.
+pub(super) fn read_policy(
+    folder: Option<&Path>,
+    audience: Audience,
+    out: &mut impl Write,
+) -> io::Result<Result<Policy, Exit>> {
+    match folder {
+        Some(folder) => read(&folder.join(POLICY_FILE), Policy::parse, audience, out),
+        None => match Policy::shipped() {
+            Ok(policy) => Ok(Ok(policy)),
+            Err(mistakes) => Err(io::Error::other(mistakes)),
+        },
+    }
 }
 
 fn tell(
