@@ -1,1 +1,183 @@
 //! What an operator typed, and what it means.
+//!
+//! Two types: [`raw::RawConfig`] is the file as typed, [`Config`] what it means, with every default
+//! filled in and every address understood. Only `Config` leaves this module, and only when the
+//! whole file is free of mistakes: a gate that runs on half of its configuration protects half.
+
+mod address;
+mod raw;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::raw::{RawAudit, RawConfig, RawPostgres};
+use crate::listen::Address;
+use crate::policy::document::{self, Mistakes, Placed, Section};
+use crate::postgres::upstream::{Upstream, UpstreamAddress};
+
+/// The most clients at once: 2000, twenty times what PostgreSQL itself takes by default, so that
+/// by default it is the server's limit that clients meet and not the gate's.
+const DEFAULT_MAX_CONNECTIONS: usize = 2000;
+
+/// What `rowarden serve` is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where `readonly.toml` lives. `None`, the default, is the policy that is built into the
+    /// binary: it has been reviewed together with the code that applies it.
+    pub policy_dir: Option<PathBuf>,
+    /// The PostgreSQL gate.
+    pub postgres: PostgresConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
+}
+
+/// The PostgreSQL gate. Clients authenticate with the server itself, through the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// Where clients connect; at least one address, none twice. No default: who may reach the
+    /// gate is for the operator to say.
+    pub listen: Vec<Address>,
+    /// The server behind the gate.
+    pub upstream: Upstream,
+    /// How many clients at once.
+    pub max_connections: usize,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The folder of the log. No default: an auditor must know where to look.
+    pub dir: PathBuf,
+    /// When an entry counts as recorded. `written` by default: it survives the end of the process
+    /// and costs a read no wait for a disk.
+    pub mode: AuditMode,
+    /// How much of a statement is logged. `normalized` by default: enough to see what was tried,
+    /// without the literals, which may be personal data.
+    pub sql: AuditSql,
+}
+
+/// When an entry counts as recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditMode {
+    /// When it is on the disk.
+    Durable,
+    /// When the operating system has it.
+    Written,
+}
+
+/// How much of a statement is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditSql {
+    /// A fingerprint only.
+    Fingerprint,
+    /// The text as sent.
+    Full,
+    /// The text with `$n` in the place of literals.
+    Normalized,
+    /// Nothing.
+    Off,
+}
+
+impl Config {
+    /// Reads a configuration. `file` is where the text comes from: relative paths in it are
+    /// relative to the folder of that file. Nothing but the text is read.
+    ///
+    /// # Errors
+    /// All mistakes of the text.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Mistakes> {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        document::read(text, |root| {
+            let raw = RawConfig::read(root);
+            Meaning { folder, root }.config(raw)
+        })
+    }
+}
+
+/// Turns what was typed into what it means.
+struct Meaning<'a, 'i, 'm> {
+    folder: &'a Path,
+    root: &'a mut Section<'i, 'm>,
+}
+
+impl Meaning<'_, '_, '_> {
+    fn config(&mut self, raw: RawConfig) -> Option<Config> {
+        let policy_dir = raw.policy_dir.and_then(|dir| self.folder(&dir));
+        let postgres = raw.postgres.and_then(|postgres| self.postgres(postgres));
+        let audit = raw.audit.and_then(|audit| self.audit(audit));
+        Some(Config { policy_dir, postgres: postgres?, audit: audit? })
+    }
+
+    fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresConfig> {
+        let listen = raw.listen.map(|listen| self.listen(&listen));
+        let place = raw.upstream.as_ref().map(|upstream| upstream.place.clone());
+        let upstream = raw.upstream.and_then(|upstream| self.upstream(&upstream));
+        let (listen, upstream) = (listen?, upstream?);
+        let is_listened_on = |server| listen.iter().any(|gate| is_same_place(gate, server));
+        if upstream.addresses.iter().any(is_listened_on) {
+            let message = "`upstream` is the address that the gate itself listens on";
+            self.root.mistake(place.unwrap_or(0..0), message);
+        }
+        let max_connections =
+            raw.max_connections.map_or(DEFAULT_MAX_CONNECTIONS, |placed| placed.value);
+        Some(PostgresConfig { listen, upstream, max_connections })
+    }
+
+    fn audit(&mut self, raw: RawAudit) -> Option<AuditConfig> {
+        Some(AuditConfig {
+            dir: raw.dir.and_then(|dir| self.folder(&dir))?,
+            mode: raw.mode.map_or(AuditMode::Written, |placed| placed.value),
+            sql: raw.sql.map_or(AuditSql::Normalized, |placed| placed.value),
+        })
+    }
+
+    fn listen(&mut self, written: &Placed<Vec<Placed<String>>>) -> Vec<Address> {
+        if written.value.is_empty() {
+            self.root.mistake(written.place.clone(), "`listen` must name at least one address");
+        }
+        let mut addresses = Vec::new();
+        for item in &written.value {
+            let listen = address::listen(&item.value, self.folder);
+            for address in self.understood(item, listen).unwrap_or_default() {
+                if addresses.contains(&address) {
+                    let message = format!("`{address}` is listed twice");
+                    self.root.mistake(item.place.clone(), message);
+                }
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    fn upstream(&mut self, written: &Placed<String>) -> Option<Upstream> {
+        let upstream = address::upstream(&written.value, self.folder);
+        self.understood(written, upstream).map(|addresses| Upstream { addresses })
+    }
+
+    fn folder(&mut self, written: &Placed<String>) -> Option<PathBuf> {
+        if written.value.is_empty() {
+            self.root.mistake(written.place.clone(), "a folder's name must not be empty");
+            return None;
+        }
+        Some(self.folder.join(&written.value))
+    }
+
+    fn understood<T>(
+        &mut self,
+        written: &Placed<String>,
+        found: Result<T, address::AddressMistake>,
+    ) -> Option<T> {
+        let place = written.place.clone();
+        found.map_err(|wrong| self.root.mistake_with_help(place, wrong.message, wrong.help)).ok()
+    }
+}
+
+/// A gate whose server is the gate would talk to itself until it runs out of connections.
+fn is_same_place(gate: &Address, server: &UpstreamAddress) -> bool {
+    match (gate, server) {
+        (Address::Unix(gate), UpstreamAddress::Unix(server)) => gate == server,
+        (Address::Tcp(gate), UpstreamAddress::Tcp(host, port)) if gate.port() == *port => {
+            let is_here = gate.ip().is_loopback() || gate.ip().is_unspecified();
+            (host == "localhost" && is_here) || host.parse() == Ok(gate.ip())
+        }
+        (Address::Tcp(_), _) | (Address::Unix(_), UpstreamAddress::Tcp(..)) => false,
+    }
+}

@@ -188,6 +188,19 @@ impl<'i> Section<'i, '_> {
         }
     }
 
+    /// Whether a key is there and has not been read yet.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.unread.contains_key(key)
+    }
+
+    /// Takes a key that is known but has no place here, and reports it if it is there.
+    pub fn refuse(&mut self, key: &str, message: impl Into<String>) {
+        if let Some(value) = self.take(key) {
+            self.mistake(value.span(), message);
+        }
+    }
+
     /// Reports a mistake that the caller has found.
     pub fn mistake(&mut self, place: Range<usize>, message: impl Into<String>) {
         self.mistakes.add(place, message, None);
@@ -209,7 +222,7 @@ impl<'i> Section<'i, '_> {
         key: &str,
         read: impl FnOnce(&mut Self, &str) -> Option<T>,
     ) -> Option<T> {
-        if !self.unread.contains_key(key) {
+        if !self.has(key) {
             let missing = if self.name.is_empty() {
                 format!("`{key}` is missing")
             } else {

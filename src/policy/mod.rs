@@ -5,6 +5,7 @@
 //! needs to know something about the world, the caller puts it into the request.
 
 pub mod document;
+mod explanation;
 pub mod file;
 pub mod reason;
 pub mod sql;

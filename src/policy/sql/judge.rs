@@ -140,7 +140,7 @@ impl<'t> TextReader<'t> {
     fn read(&mut self, statement: &nodes::RawStmt, cleaning: Cleaning) {
         let mut findings = Findings::new(self.policy);
         let reading = match statement.stmt() {
-            Node::SelectStmt(_) if cleaning == Cleaning::Only => Reading::of_reset(),
+            Node::SelectStmt(_) if cleaning == Cleaning::Only => Reading::of_reset(&mut findings),
             node => read_statement(node, &mut findings),
         };
         if cleaning == Cleaning::Only {

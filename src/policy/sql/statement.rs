@@ -55,7 +55,8 @@ impl Reading {
 
 impl Reading {
     /// A SELECT of a string that only cleans up: `pg_advisory_unlock_all()`.
-    pub(super) fn of_reset() -> Self {
+    pub(super) fn of_reset(findings: &mut Findings<'_>) -> Self {
+        findings.functions.insert("pg_advisory_unlock_all".to_owned());
         Self::of(PieceKind::Query, "SELECT")
     }
 }

@@ -1,0 +1,114 @@
+//! `rowarden check`: is the configuration sound, and does a server answer?
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::cli::report;
+use crate::cli::source::{self, Audience};
+use crate::cli::{Exit, complain, runtime};
+use crate::config::Config;
+use crate::policy::file::Policy;
+use crate::postgres::upstream::{Upstream, UpstreamAddress, connect_within};
+
+/// How long each server may take to answer: 5 s. An operator waits for it.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// `SSLRequest`: length 8 and the code 80877103. Every PostgreSQL answers it with one letter and no
+/// password, and nothing else does.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Validate the configuration and the policy; all mistakes at once
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Also ask the server behind the gate whether it speaks PostgreSQL
+    #[arg(long)]
+    probe: bool,
+    /// Print mistakes as one JSON object a line, on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks, and says what was found.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run(check: &Check, out: &mut impl Write) -> io::Result<Exit> {
+    let audience = if check.json { Audience::Programs } else { Audience::People };
+    let config = match source::read_config(&check.config, audience, out)? {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let policy = match source::read_policy(config.policy_dir.as_deref(), audience, out)? {
+        Ok(policy) => policy,
+        Err(exit) => return Ok(exit),
+    };
+    if audience == Audience::People {
+        summarise(check, &config, &policy, out)?;
+    }
+    if check.probe { probe(check, &config, out) } else { Ok(Exit::Good) }
+}
+
+fn summarise(
+    check: &Check,
+    config: &Config,
+    policy: &Policy,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "{}: no mistakes", check.config.display())?;
+    for address in &config.postgres.listen {
+        writeln!(out, "  clients   {address}")?;
+    }
+    for address in &config.postgres.upstream.addresses {
+        writeln!(out, "  server    {address}")?;
+    }
+    writeln!(out, "  policy    {} ({})", policy.name(), policy.id())?;
+    writeln!(out, "  audit     {}", config.audit.dir.display())
+}
+
+fn probe(check: &Check, config: &Config, out: &mut impl Write) -> io::Result<Exit> {
+    let answer = runtime()?.block_on(probe_any(&config.postgres.upstream));
+    match (answer, check.json) {
+        (Ok(address), false) => {
+            writeln!(out, "  probe     {address} speaks PostgreSQL")?;
+            Ok(Exit::Good)
+        }
+        (Ok(_), true) => Ok(Exit::Good),
+        (Err(failures), json) => {
+            for failure in &failures {
+                if json {
+                    report::whole_file_for_programs(&check.config, failure, out)?;
+                } else {
+                    complain(failure);
+                }
+            }
+            Ok(Exit::Unavailable)
+        }
+    }
+}
+
+/// The first place that answers as PostgreSQL does, or what went wrong at each.
+async fn probe_any(upstream: &Upstream) -> Result<&UpstreamAddress, Vec<String>> {
+    let mut failures = Vec::new();
+    for address in &upstream.addresses {
+        let answer = tokio::time::timeout(PROBE_PATIENCE, ask(address)).await;
+        match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(b'S' | b'N' | b'E') => return Ok(address),
+            Ok(_) => failures.push(format!("what answers at `{address}` is not PostgreSQL")),
+            Err(error) => failures.push(format!("no PostgreSQL server at `{address}`: {error}")),
+        }
+    }
+    Err(failures)
+}
+
+async fn ask(address: &UpstreamAddress) -> io::Result<u8> {
+    let mut stream = connect_within(address, PROBE_PATIENCE).await?;
+    stream.write_all(&SSL_REQUEST).await?;
+    stream.read_u8().await
+}

@@ -1,0 +1,123 @@
+//! `rowarden serve`: everything that must be there before the first client is let in.
+//!
+//! In this order: the configuration, the policy, the stop signals, the listeners. What the gates do
+//! with them is the caller's business.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::source::{self, Audience};
+use crate::cli::{Exit, complain, runtime};
+use crate::config::Config;
+use crate::listen::{Address, ListenError, Listener};
+use crate::policy::file::Policy;
+
+/// Run every gate that the configuration names, until SIGTERM or SIGINT
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// What the gates are made of.
+pub struct Ready {
+    /// What the operator wants.
+    pub config: Config,
+    /// The rules.
+    pub policy: Policy,
+    /// Bound, in the order of the configuration.
+    pub listeners: Vec<Listener>,
+    /// Comes when the gates must drain and end.
+    pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Makes everything ready and runs the gates.
+///
+/// # Errors
+/// When there is no runtime to run them on, or `out` cannot be written.
+pub fn run<F>(
+    serve: &Serve,
+    gates: impl FnOnce(Ready) -> F + Send + 'static,
+    out: &mut impl Write,
+) -> io::Result<Exit>
+where
+    F: Future<Output = Exit> + Send,
+{
+    let config = match source::read_config(&serve.config, Audience::People, out)? {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let policy = match source::read_policy(config.policy_dir.as_deref(), Audience::People, out)? {
+        Ok(policy) => policy,
+        Err(exit) => return Ok(exit),
+    };
+    let runtime = runtime()?;
+    // On a worker, whose stack is made for judging; the main thread's is not.
+    let worker = runtime.spawn(async move {
+        let stop = Box::pin(stop_signal()?);
+        match bind(&config.postgres.listen).await {
+            Ok(listeners) => Ok(gates(Ready { config, policy, listeners, stop }).await),
+            Err(error) => {
+                complain(&with_cause(&error));
+                Ok(Exit::Failed)
+            }
+        }
+    });
+    runtime.block_on(worker).unwrap_or_else(|_| Err(io::Error::other("the gates failed")))
+}
+
+/// Binds all addresses, or none.
+///
+/// # Errors
+/// When one of them is taken or not ours. The IPv6 half of `localhost` may be missing: many
+/// machines and most containers have no IPv6.
+pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, ListenError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match Listener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_missing_ipv6(address, &error) && !listeners.is_empty() => {
+                tracing::warn!(%address, "this machine has no IPv6; going on without");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listeners)
+}
+
+fn is_missing_ipv6(address: &Address, error: &ListenError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let is_loopback = matches!(address, Address::Tcp(socket) if socket.ip() == Ipv6Addr::LOCALHOST);
+    // EAFNOSUPPORT has no kind of its own: it is 97 on Linux.
+    is_loopback
+        && cause.is_some_and(|cause| {
+            cause.kind() == io::ErrorKind::AddrNotAvailable || cause.raw_os_error() == Some(97)
+        })
+}
+
+/// SIGTERM is the service manager's word, SIGINT the terminal's. The handlers are in place when
+/// this returns.
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn with_cause(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,103 @@
+//! What each reason means and why it is one: a table apart from the codes, because it is prose for
+//! people (`rowarden explain REASON`). What to do instead is [`Reason::hint`].
+
+use crate::policy::reason::Reason;
+
+impl Reason {
+    /// What was refused and why, in a sentence or two.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::AuditUnavailable => {
+                "The audit log cannot be written. Every verdict is recorded before it is acted on, so nothing passes until it can be."
+            }
+            Self::Internal => {
+                "The gate itself failed while it dealt with this request. What could not be judged does not pass."
+            }
+            Self::LimitConnections => {
+                "As many clients are connected as the operator allows (`max_connections`). The bound keeps one client from taking the gate away from all others."
+            }
+            Self::Posture => {
+                "The role that logs in holds powers that the policy does not accept, such as superuser or the roles that read files and run programs on the server. Such a role can do harm by reading alone."
+            }
+            Self::ProtoBadLength => {
+                "A message says that it is longer or shorter than a message of its type can be. Taking it would let the gate and the server disagree about where the next message begins."
+            }
+            Self::ProtoFastpath => {
+                "The fast-path call names a function by its number and brings no SQL, so there is no text to judge."
+            }
+            Self::ProtoOutOfOrder => {
+                "The message has no place at this point of the conversation. The gate follows the conversation exactly, so that what it judges is what the server does."
+            }
+            Self::ProtoReplication => {
+                "The client asks for a replication connection. Its commands are not SQL; they read all data past every permission and can create and drop slots."
+            }
+            Self::ProtoStartup => {
+                "The start-up packet carries a setting or parameter that is not on the list of what a reading session may choose. Settings made at start-up hold for the whole session, so they are judged first."
+            }
+            Self::ProtoStuffing => {
+                "Bytes follow a request for encryption before it has been answered. Somebody on the way could have put them there, to be taken for part of the encrypted conversation."
+            }
+            Self::ProtoUnknownMessage => {
+                "The message's type is none that a client sends. What is not understood does not pass."
+            }
+            Self::ProtoVersion => {
+                "The client asks for a version of the protocol that the gate does not speak. Only what the gate can follow word for word passes."
+            }
+            Self::SqlCopyIn => {
+                "COPY ... FROM puts rows into the database. It is a write, wherever the rows come from."
+            }
+            Self::SqlCopyFile => {
+                "COPY ... TO 'file' writes a file on the database server. It is a write, though no table changes, and a read-only transaction does not stop it."
+            }
+            Self::SqlCopyProgram => {
+                "COPY ... PROGRAM runs a command on the database server. A command can do anything, and a read-only transaction does not stop it."
+            }
+            Self::SqlDdlStatement => {
+                "The statement changes what the database consists of or who may use it: CREATE, ALTER, DROP, GRANT, COMMENT and the like."
+            }
+            Self::SqlEncoding => {
+                "The text is not UTF-8, or holds a zero byte. The gate and the server could read such text differently, and a write could hide in the difference."
+            }
+            Self::SqlFunction => {
+                "A built-in function does more than read: it writes, locks, waits, reads files, runs SQL that it is given as text, changes settings or speaks to other sessions."
+            }
+            Self::SqlLock => {
+                "The statement takes a lock that would make others wait: SELECT ... FOR UPDATE or FOR SHARE, or LOCK TABLE in any mode but ACCESS SHARE. Row locks are also written to the table."
+            }
+            Self::SqlMaintenance => {
+                "The statement maintains or controls the server (VACUUM, ANALYZE, REINDEX, CHECKPOINT, LOAD) or reaches other sessions (NOTIFY, LISTEN). None of it is a read."
+            }
+            Self::SqlParserDifferential => {
+                "Two independent parsers read the statement and do not agree on what it does. Either it is written so oddly that nobody should rely on it, or it hides something."
+            }
+            Self::SqlRelation => {
+                "The statement names a table, view or column that the policy does not show, such as those with password hashes."
+            }
+            Self::SqlSetting => {
+                "The statement changes a setting that the policy does not list, or to a value that it does not list. Settings can undo the read-only session, change how text is read or cost the server dearly."
+            }
+            Self::SqlTooLarge => {
+                "The text is longer or more deeply nested than the caps allow. Such texts can cost a parser seconds or its whole stack."
+            }
+            Self::SqlTransactionEscape => {
+                "The statement would leave the read-only transaction or make later ones writable, such as SET TRANSACTION READ WRITE or PREPARE TRANSACTION."
+            }
+            Self::SqlUnparsed => {
+                "PostgreSQL's own grammar does not accept the text. It would fail on the server as well; it is not sent, because what cannot be parsed cannot be judged."
+            }
+            Self::SqlUserCode => {
+                "The statement calls a function that is not part of PostgreSQL and that the policy does not list. What such code does cannot be told from its name, nor from the marks it gives itself."
+            }
+            Self::SqlWriteStatement => {
+                "The statement changes rows or makes a table, by itself or in a part of it: INSERT, UPDATE, DELETE, MERGE, TRUNCATE, SELECT INTO, a writing WITH, EXPLAIN ANALYZE of a write."
+            }
+            Self::Tripwire => {
+                "The server reported that a setting which holds this session read-only has changed under way. The session is ended before anything can use the change."
+            }
+            Self::UpstreamDown => {
+                "The database server behind the gate cannot be reached, or ended the connection."
+            }
+        }
+    }
+}

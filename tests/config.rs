@@ -1,0 +1,449 @@
+//! The configuration file: every mistake at once, every default, every form of an address.
+
+use std::path::{Path, PathBuf};
+
+use rowarden::cli::report::{self, Colours};
+use rowarden::config::{AuditMode, AuditSql, Config};
+use rowarden::policy::document::Mistakes;
+
+const FILE: &str = "/etc/rowarden/rowarden.toml";
+
+fn parse(text: &str) -> Result<Config, Mistakes> {
+    Config::parse(text, Path::new(FILE))
+}
+
+fn with_listen_and_upstream(listen: &str, upstream: &str) -> String {
+    format!("[postgres]\nlisten = {listen}\nupstream = \"{upstream}\"\n[audit]\ndir = \"audit\"\n")
+}
+
+fn places(text: &str) -> Vec<(usize, usize, String)> {
+    let mistakes = parse(text).expect_err("there are mistakes");
+    mistakes
+        .iter()
+        .map(|mistake| {
+            let (line, column) = mistake.line_and_column(text);
+            (line, column, mistake.message.clone())
+        })
+        .collect()
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_told_at_once_with_line_and_column() {
+    let text = r#"policy-dir = "policy"
+[postgres]
+lisen = "127.0.0.1:6432"
+upstream = "mysql://db"
+auth = "users"
+max_connections = 0
+tls = { mode = "require", cert = "a", key = "b" }
+[jira]
+listen = "127.0.0.1:8181"
+[audit]
+mode = "writen"
+"#;
+
+    let found = places(text);
+
+    let expected = [
+        (1, 1, "unknown key `policy-dir`"),
+        (2, 1, "`listen` is missing in `postgres`"),
+        (3, 1, "unknown key `lisen` in `postgres`"),
+        (4, 12, "`upstream` is not the address of a PostgreSQL server"),
+        (5, 8, "`auth = \"users\"` is not supported by this version"),
+        (6, 19, "`max_connections` must be between 1 and 100000"),
+        (7, 16, "`tls`: encryption is not supported by this version"),
+        (8, 1, "`[jira]` is not supported by this version"),
+        (10, 1, "`dir` is missing in `audit`"),
+        (11, 8, "`mode` must be one of \"written\", \"durable\""),
+    ];
+    let found: Vec<_> = found.iter().map(|(l, c, message)| (*l, *c, message.as_str())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_misspelt_key_is_answered_with_the_right_one() {
+    let text =
+        "[postgres]\nlisten = \"127.0.0.1:1\"\nupstrem = \"unix:/tmp\"\n[audit]\ndir = \"a\"\n";
+
+    let mistakes = parse(text).unwrap_err();
+
+    let helps: Vec<_> = mistakes.iter().filter_map(|mistake| mistake.help.as_deref()).collect();
+    assert_eq!(helps, ["did you mean `upstream`?"]);
+}
+
+#[test]
+fn a_gate_without_a_log_and_a_log_without_a_gate_are_mistakes() {
+    assert_eq!(
+        places("policy_dir = \"policy\"\n"),
+        [
+            (1, 1, "`[postgres]` is missing: there is no gate to serve".to_owned()),
+            (1, 1, "`[audit]` is missing: nothing passes that cannot be recorded".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn the_shortest_file_gets_every_default() {
+    let config = parse(&with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db")).unwrap();
+
+    assert_eq!(config.policy_dir, None);
+    assert_eq!(config.postgres.max_connections, 2000);
+    assert_eq!(config.audit.mode, AuditMode::Written);
+    assert_eq!(config.audit.sql, AuditSql::Normalized);
+}
+
+#[test]
+fn relative_folders_are_relative_to_the_file() {
+    let text = with_listen_and_upstream("\"unix:gate.sock\"", "unix:run:5433");
+    let config = parse(&format!("policy_dir = \"policy\"\n{text}")).unwrap();
+
+    assert_eq!(config.policy_dir, Some(PathBuf::from("/etc/rowarden/policy")));
+    assert_eq!(config.audit.dir, PathBuf::from("/etc/rowarden/audit"));
+    assert_eq!(config.postgres.listen[0].to_string(), "/etc/rowarden/gate.sock");
+    let server = config.postgres.upstream.addresses[0].to_string();
+    assert_eq!(server, "/etc/rowarden/run/.s.PGSQL.5433");
+}
+
+#[test]
+fn encryption_that_asks_for_nothing_is_accepted() {
+    for tls in [
+        "tls = { mode = \"disable\" }",
+        "tls = { mode = \"allow\" }",
+        "tls = { mode = \"disable\", cert = \"c\", key = \"k\" }",
+        "upstream_tls = { mode = \"disable\" }",
+        "auth = \"passthrough\"",
+    ] {
+        let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");
+        let text = text.replace("[postgres]\n", &format!("[postgres]\n{tls}\n"));
+        assert!(parse(&text).is_ok(), "{tls}");
+    }
+}
+
+#[test]
+fn encryption_that_would_not_happen_is_a_mistake() {
+    for tls in [
+        "tls = { mode = \"allow\", cert = \"c\", key = \"k\" }",
+        "tls = { mode = \"mutual\" }",
+        "tls = { mode = \"verify-full\" }",
+        "tls = {}",
+        "tls = true",
+        "upstream_tls = { mode = \"require\" }",
+        "upstream_tls = { mode = \"allow\" }",
+    ] {
+        let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");
+        let text = text.replace("[postgres]\n", &format!("[postgres]\n{tls}\n"));
+        assert_eq!(places(&text).len(), 1, "{tls}");
+    }
+}
+
+#[test]
+fn every_form_of_a_listen_address_is_understood() {
+    for (written, understood) in [
+        ("\"127.0.0.1:6432\"", "127.0.0.1:6432"),
+        ("\"localhost:6432\"", "127.0.0.1:6432 [::1]:6432"),
+        ("\"[::1]:6432\"", "[::1]:6432"),
+        ("\"0.0.0.0:0\"", "0.0.0.0:0"),
+        ("\"/run/gate/.s.PGSQL.6432\"", "/run/gate/.s.PGSQL.6432"),
+        ("\"unix:/run/gate.sock\"", "/run/gate.sock"),
+        ("[\"127.0.0.1:1\", \"/a\"]", "127.0.0.1:1 /a"),
+    ] {
+        let config = parse(&with_listen_and_upstream(written, "postgres://db"));
+        let listen = config.expect(written).postgres.listen;
+        let shown: Vec<_> = listen.iter().map(ToString::to_string).collect();
+        assert_eq!(shown.join(" "), understood, "{written}");
+    }
+}
+
+#[test]
+fn every_form_of_a_server_address_is_understood() {
+    for (written, understood) in [
+        ("postgres://127.0.0.1", "127.0.0.1:5432"),
+        ("postgres://db.example.com:5433", "db.example.com:5433"),
+        ("postgresql://db/", "db:5432"),
+        ("postgres://[::1]:5433", "[::1]:5433"),
+        ("postgres://[::1]", "[::1]:5432"),
+        ("postgres://a,b:5433,[::1]", "a:5432 b:5433 [::1]:5432"),
+        ("unix:/var/run/postgresql", "/var/run/postgresql/.s.PGSQL.5432"),
+        ("unix:/tmp/:5433", "/tmp/.s.PGSQL.5433"),
+        ("unix:/tmp/.s.PGSQL.5444", "/tmp/.s.PGSQL.5444"),
+    ] {
+        let config = parse(&with_listen_and_upstream("\"127.0.0.1:6432\"", written));
+        let addresses = config.expect(written).postgres.upstream.addresses;
+        let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(shown.join(" "), understood, "{written}");
+    }
+}
+
+#[test]
+fn what_is_no_listen_address_is_a_mistake_of_its_own() {
+    let long = format!("\"/{}\"", "x".repeat(107));
+    for written in [
+        "\"\"",
+        "\"6432\"",
+        "\"127.0.0.1\"",
+        "\"::1\"",
+        "\"*:6432\"",
+        "\"db.example.com:6432\"",
+        "\"localhost\"",
+        "\"localhost:70000\"",
+        "\"localhost:+1\"",
+        "\"unix:\"",
+        long.as_str(),
+        "[]",
+        "[\"localhost:1\", \"127.0.0.1:1\"]",
+        "6432",
+    ] {
+        let text = with_listen_and_upstream(written, "postgres://db");
+        let found = places(&text);
+        assert_eq!((found.len(), found[0].0), (1, 2), "{written} {found:?}");
+    }
+}
+
+#[test]
+fn what_is_no_server_address_is_a_mistake_of_its_own() {
+    for written in [
+        "",
+        "127.0.0.1:5432",
+        "postgres://",
+        "postgres://a,",
+        "postgres://db:0",
+        "postgres://db:x",
+        "postgres://::1",
+        "postgres://[::1",
+        "postgres://[::1]x",
+        "postgres://me:secret@db",
+        "mysql://me:secret@db",
+        "postgres://db/app",
+        "postgres:///?host=/tmp",
+        "postgres://%2Ftmp",
+        "unix:",
+        "unix:/tmp:x",
+    ] {
+        let text = with_listen_and_upstream("\"127.0.0.1:6432\"", written);
+        let found = places(&text);
+        assert_eq!((found.len(), found[0].0), (1, 3), "{written} {found:?}");
+        assert!(!found[0].2.contains("secret"), "a password is not repeated");
+    }
+}
+
+#[test]
+fn a_gate_cannot_be_its_own_server() {
+    for (listen, upstream) in [
+        ("\"127.0.0.1:6432\"", "postgres://127.0.0.1:6432"),
+        ("\"localhost:6432\"", "postgres://db,localhost:6432"),
+        ("\"[::1]:6432\"", "postgres://[::1]:6432"),
+        ("\"/tmp/.s.PGSQL.5432\"", "unix:/tmp"),
+    ] {
+        let found = places(&with_listen_and_upstream(listen, upstream));
+        assert_eq!((found.len(), found[0].0), (1, 3), "{listen} {upstream} {found:?}");
+    }
+}
+
+#[test]
+fn the_report_shows_line_column_and_a_caret() {
+    let text = "# ü\n[postgres]\nlisten = \"ü\"\nupstream = \"postgres://db\"\nfoo = 1\n[audit]\ndir = \"a\"\n";
+    let mistakes = parse(text).unwrap_err();
+
+    let mut shown = Vec::new();
+    report::for_people(Path::new("gate.toml"), text, &mistakes, Colours::Off, &mut shown).unwrap();
+
+    let shown = String::from_utf8(shown).unwrap();
+    for part in ["gate.toml:3:10", "gate.toml:5:1", "foo = 1", "^"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "no colours");
+}
+
+#[test]
+fn programs_read_one_object_for_each_mistake() {
+    let text = "policy_dirr = 1\n[postgres]\nlisten = \"127.0.0.1:1\"\nupstream = \"postgres://db\"\n[audit]\ndir = \"a\"\n";
+    let mistakes = parse(text).unwrap_err();
+
+    let mut shown = Vec::new();
+    report::for_programs(Path::new("gate.toml"), text, &mistakes, &mut shown).unwrap();
+
+    assert_eq!(
+        String::from_utf8(shown).unwrap(),
+        "{\"file\":\"gate.toml\",\"line\":1,\"column\":1,\"message\":\"unknown key `policy_dirr`\",\
+         \"help\":\"did you mean `policy_dir`?\"}\n"
+    );
+}
+
+/// What a run of the program gave: exit code, standard output, standard error.
+fn rowarden(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rowarden"))
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn written(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gate.toml");
+    std::fs::write(&file, text).expect("a file");
+    let name = file.to_str().expect("UTF-8").to_owned();
+    (folder, name)
+}
+
+#[test]
+fn wrong_arguments_and_wrong_configurations_end_with_64() {
+    let (_folder, file) = written("nothing = 1\n");
+
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["check"],
+        &["check", "--config", "/nowhere/gate.toml"],
+        &["check", "--config", &file],
+        &["explain", "no-such-reason"],
+    ] {
+        let (exit, out, err) = rowarden(arguments);
+        assert_eq!(exit, Some(64), "{arguments:?}");
+        assert_eq!(out, "", "{arguments:?}");
+        assert_ne!(err, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn check_prints_for_programs_on_standard_output() {
+    let (_folder, file) = written("nothing = 1\n");
+
+    let (exit, out, err) = rowarden(&["check", "--json", "--config", &file]);
+
+    assert_eq!((exit, err.as_str()), (Some(64), ""));
+    let lines: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["file"] == file.as_str() && line["line"] == 1));
+}
+
+#[test]
+fn a_sound_configuration_ends_with_0() {
+    let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://127.0.0.1:5432");
+    let (_folder, file) = written(&text);
+
+    let (exit, out, err) = rowarden(&["check", "--config", &file]);
+
+    assert_eq!((exit, err.as_str()), (Some(0), ""));
+    assert!(out.contains("no mistakes") && out.contains("127.0.0.1:6432"), "{out}");
+}
+
+/// A server that answers whatever it is sent with `answer`, and hangs up.
+fn server_that_says(answer: &'static [u8]) -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = [0; 8];
+        stream.read_exact(&mut request).expect("a request");
+        assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47]);
+        stream.write_all(answer).expect("an answer");
+    });
+    port
+}
+
+#[test]
+fn the_probe_tells_postgresql_from_what_is_none() {
+    for (answer, expected) in
+        [(&b"N"[..], Some(0)), (b"S", Some(0)), (b"HTTP/1.1 400", Some(69)), (b"", Some(69))]
+    {
+        let upstream = format!("postgres://127.0.0.1:{}", server_that_says(answer));
+        let (_folder, file) = written(&with_listen_and_upstream("\"127.0.0.1:6432\"", &upstream));
+
+        let (exit, _, err) = rowarden(&["check", "--probe", "--config", &file]);
+
+        assert_eq!(exit, expected, "{answer:?} {err}");
+        assert_eq!(err.is_empty(), expected == Some(0), "{err}");
+    }
+}
+
+#[test]
+fn the_probe_takes_the_first_server_that_answers() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = closed.local_addr().expect("an address").port();
+    drop(closed);
+    let upstream = format!("postgres://127.0.0.1:{nobody},127.0.0.1:{}", server_that_says(b"N"));
+    let (_folder, file) = written(&with_listen_and_upstream("\"127.0.0.1:6432\"", &upstream));
+
+    assert_eq!(rowarden(&["check", "--probe", "--config", &file]).0, Some(0));
+}
+
+#[test]
+fn every_reason_is_explained() {
+    for reason in rowarden::policy::reason::Reason::ALL {
+        let (exit, out, _) = rowarden(&["explain", "--json", reason.code()]);
+        let meaning: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((exit, meaning["reason"].as_str()), (Some(0), Some(reason.code())));
+        assert_eq!(meaning["explanation"].as_str(), Some(reason.explanation()));
+    }
+}
+
+#[test]
+fn an_output_that_nobody_reads_is_no_error() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_rowarden"))
+        .args(["explain", "posture"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    drop(child.stdout.take());
+
+    let output = child.wait_with_output().expect("it ends");
+
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_statement_is_judged_without_a_server() {
+    for (sql, decision) in [("SELECT 1", "allow"), ("INSERT INTO t VALUES (1)", "deny")] {
+        let (exit, out, _) = rowarden(&["explain", "sql", "--json", sql]);
+        let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((exit, answer["decision"].as_str()), (Some(0), Some(decision)), "{sql}");
+        let keys = ["decision", "reason", "operation", "rule", "sqlstate", "message", "hint"];
+        assert!(keys.iter().all(|key| answer.get(key).is_some()), "{out}");
+    }
+}
+
+#[test]
+fn a_file_of_statements_is_judged_line_by_line_until_one_is_none() {
+    let lines = "\"SELECT 1\"\n{\"sql\": \"DELETE FROM t\", \"why\": 1}\n[1]\n\"SELECT 2\"\n";
+    let (_folder, file) = written(lines);
+
+    let (exit, out, err) = rowarden(&["explain", "sql", "--file", &file]);
+
+    assert_eq!(exit, Some(64));
+    let decisions: Vec<_> = out.lines().filter_map(|line| line.get(..20)).collect();
+    assert_eq!(decisions, ["{\"decision\":\"allow\",", "{\"decision\":\"deny\",\""]);
+    assert!(err.contains("line 3"), "{err}");
+}
+
+#[test]
+fn a_folder_without_a_policy_is_not_replaced_by_the_built_in_one() {
+    let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");
+    let (folder, file) = written(&format!("policy_dir = \"none\"\n{text}"));
+    let none = folder.path().to_str().expect("UTF-8");
+
+    for arguments in [
+        &["check", "--config", &file][..],
+        &["explain", "sql", "--config", &file, "SELECT 1"],
+        &["explain", "sql", "--policy", none, "SELECT 1"],
+    ] {
+        let (exit, out, err) = rowarden(arguments);
+        assert_eq!((exit, out.as_str()), (Some(64), ""), "{arguments:?}");
+        assert!(err.contains("readonly.toml"), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+
+    let bound = rowarden::cli::serve::bind(&[rowarden::listen::Address::Tcp(address)]).await;
+
+    let message = bound.err().expect("it is in use").to_string();
+    assert_eq!(message, format!("cannot listen on `{address}`"));
+}
