@@ -36,16 +36,12 @@ struct Case {
 /// What a client would be told: `allowed`, `denied CODE` or `fault SQLSTATE`.
 fn outcome(judged: &JudgedSql, past: Past) -> (String, Option<String>, Option<usize>) {
     match &judged.verdict {
-        Verdict::Allow(cleared) => {
-            let habits = cleared.request().pieces.iter().filter_map(|piece| piece.habit.clone());
-            match habits.into_iter().find(|habit| past < habit.needs) {
-                Some(habit) => {
-                    let denial = habit.otherwise;
-                    (format!("denied {}", denial.reason.code()), Some(denial.operation), None)
-                }
-                None => ("allowed".to_owned(), None, None),
+        Verdict::Allow(cleared) => match cleared.request().unmet_habit(past) {
+            Some(denial) => {
+                (format!("denied {}", denial.reason.code()), Some(denial.operation.clone()), None)
             }
-        }
+            None => ("allowed".to_owned(), None, None),
+        },
         Verdict::Deny(denial) => {
             (format!("denied {}", denial.reason.code()), Some(denial.operation.clone()), None)
         }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{Exit, complain};
 use crate::policy::reason::Reason;
-use crate::policy::sql::JudgedSql;
-use crate::policy::verdict::Verdict;
+use crate::policy::sql::{JudgedSql, Judgement, Past};
+use crate::policy::verdict::{Denial, Verdict};
 
 /// One line of a file of statements.
 #[derive(Deserialize)]
@@ -39,35 +39,56 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
+    /// What a session would be told whose first statement this is.
     pub(super) fn of(judged: &'a JudgedSql) -> Self {
         match &judged.verdict {
-            Verdict::Allow(_) => Self {
-                decision: "allow",
-                reason: "ok",
-                operation: &judged.digest.operation,
-                rule: None,
-                sqlstate: None,
-                message: None,
-                hint: None,
-            },
-            Verdict::Deny(denial) => Self {
-                decision: "deny",
-                reason: denial.reason.code(),
-                operation: &denial.operation,
-                rule: Some(denial.rule),
-                sqlstate: Some(denial.reason.sqlstate()),
-                message: Some(denial.message()),
-                hint: Some(denial.reason.hint()),
-            },
-            Verdict::Fault(fault) => Self {
-                decision: "deny",
-                reason: Reason::SqlUnparsed.code(),
-                operation: &judged.digest.operation,
-                rule: None,
-                sqlstate: Some(fault.sqlstate),
-                message: Some(fault.message.clone()),
-                hint: Some(Reason::SqlUnparsed.hint()),
-            },
+            Verdict::Allow(cleared) => Self::of_first(cleared.request(), judged),
+            Verdict::Deny(denial) => Self::refusal(denial),
+            Verdict::Fault(fault) => Self::fault(fault.sqlstate, fault.message.clone(), judged),
+        }
+    }
+
+    fn of_first(judgement: &'a Judgement, judged: &'a JudgedSql) -> Self {
+        if let Some(denial) = judgement.unmet_habit(Past::Nothing) {
+            return Self::refusal(denial);
+        }
+        if let Some(name) = judgement.executes_unprepared() {
+            let words = format!("prepared statement \"{name}\" does not exist");
+            return Self::fault("26000", words, judged);
+        }
+        Self {
+            decision: "allow",
+            reason: "ok",
+            operation: &judged.digest.operation,
+            rule: None,
+            sqlstate: None,
+            message: None,
+            hint: None,
+        }
+    }
+
+    fn refusal(denial: &'a Denial) -> Self {
+        Self {
+            decision: "deny",
+            reason: denial.reason.code(),
+            operation: &denial.operation,
+            rule: Some(denial.rule),
+            sqlstate: Some(denial.reason.sqlstate()),
+            message: Some(denial.message()),
+            hint: Some(denial.reason.hint()),
+        }
+    }
+
+    /// An error in PostgreSQL's own words.
+    fn fault(sqlstate: &'static str, message: String, judged: &'a JudgedSql) -> Self {
+        Self {
+            decision: "deny",
+            reason: Reason::SqlUnparsed.code(),
+            operation: &judged.digest.operation,
+            rule: None,
+            sqlstate: Some(sqlstate),
+            message: Some(message),
+            hint: None,
         }
     }
 

@@ -214,3 +214,27 @@ pub struct JudgedSql {
     /// For the log; equal to the judgement's own when allowed.
     pub digest: Arc<Digest>,
 }
+
+impl Judgement {
+    /// The refusal, if a session that has done `past` must not send this: the first habit that asks
+    /// for more.
+    #[must_use]
+    pub fn unmet_habit(&self, past: Past) -> Option<&Denial> {
+        let habits = self.pieces.iter().filter_map(|piece| piece.habit.as_ref());
+        habits.filter(|habit| past < habit.needs).map(|habit| &habit.otherwise).next()
+    }
+
+    /// The first prepared statement that the text executes and has not prepared before.
+    #[must_use]
+    pub fn executes_unprepared(&self) -> Option<&str> {
+        let mut prepared = Vec::new();
+        for piece in &self.pieces {
+            match &piece.kind {
+                PieceKind::Prepare(name) => prepared.push(name),
+                PieceKind::Execute { name, .. } if !prepared.contains(&name) => return Some(name),
+                _ => {}
+            }
+        }
+        None
+    }
+}

@@ -76,7 +76,7 @@ impl Core {
             let words = "too many prepared statements or portals in this session";
             return Err(self.fault(Complaint::of_postgres("53400", words), &asked, ports));
         }
-        if let Some(denial) = self.unmet_habit(cleared.request()) {
+        if let Some(denial) = cleared.request().unmet_habit(self.past) {
             return Err(self.deny(denial, &asked, ports));
         }
         let receipt = self.allow(&asked, ports)?;

@@ -280,12 +280,6 @@ impl Core {
         }
     }
 
-    /// The refusal of a text that is a habit on the way, when this session is not on its way yet.
-    fn unmet_habit<'j>(&self, judgement: &'j Judgement) -> Option<&'j Denial> {
-        let habits = judgement.pieces.iter().filter_map(|piece| piece.habit.as_ref());
-        habits.filter(|habit| self.past < habit.needs).map(|habit| &habit.otherwise).next()
-    }
-
     /// Remembers that a text was let through.
     fn note_past(&mut self, judgement: &Judgement) {
         let asked = judgement.pieces.iter().any(|piece| piece.request == Request::ReadOnly);

@@ -74,7 +74,7 @@ impl Core {
             reply::ready(self.tx, out.client());
             return Phase::Idle;
         }
-        if let Some(denial) = self.unmet_habit(cleared.request()) {
+        if let Some(denial) = cleared.request().unmet_habit(self.past) {
             let complaint = self.deny(denial, &asked, ports);
             return self.complain_simple(&complaint, out);
         }
