@@ -244,11 +244,13 @@ impl Core {
         ledger: &mut dyn Ledger,
         out: &mut Outbox,
     ) -> Result<Phase, ProtocolViolation> {
-        let failed = self.awaited.pop_front();
         let severity = Severity::of(frame.body);
-        if failed.is_none() && severity == Severity::Error {
+        if self.awaited.is_empty() && severity == Severity::Error {
             return Err(ProtocolViolation::UnexpectedAnswer);
         }
+        // The commit that Sync brings can fail too; ReadyForQuery is still owed then.
+        let at_sync = matches!(self.awaited.front(), Some(Awaited { reply: Reply::Ready, .. }));
+        let failed = if at_sync { None } else { self.awaited.pop_front() };
         self.word_error(failed.as_ref(), frame, out);
         if let Some(failed) = &failed {
             let sqlstate = field(frame.body, b'C').and_then(|code| std::str::from_utf8(code).ok());

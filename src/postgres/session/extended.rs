@@ -12,6 +12,7 @@ use crate::postgres::outbox::{Outbox, Verb};
 use crate::postgres::prepared::{Change, Portal, Prepared};
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Reply, Show, ends_transaction, no_portal, no_statement};
+use crate::postgres::session::simple::is_transaction_control;
 use crate::postgres::session::{After, Asked, Core, Phase, Ports};
 
 impl Core {
@@ -127,13 +128,17 @@ impl Core {
         Ok(Phase::Series)
     }
 
-    /// An `EXECUTE` in SQL must name a statement that was judged.
+    /// An `EXECUTE` in SQL must name a statement that was judged. One that controls transactions must
+    /// come by its own name: the end of a transaction would be overlooked otherwise.
     pub(super) fn names_nothing(&self, kind: &PieceKind) -> Option<Complaint> {
-        match kind {
-            PieceKind::Execute { name, .. } if self.statement(name).is_none() => {
-                Some(no_statement(name))
+        let PieceKind::Execute { name, .. } = kind else { return None };
+        match self.statement(name) {
+            None => Some(no_statement(name)),
+            Some(prepared) if is_transaction_control(&prepared.kind) => {
+                let words = "EXECUTE of a transaction command is not supported by this gate";
+                Some(Complaint::of_postgres("0A000", words))
             }
-            _ => None,
+            Some(_) => None,
         }
     }
 

@@ -220,7 +220,7 @@ fn plan_in_gate_block(kind: &PieceKind) -> Plan {
     }
 }
 
-const fn is_transaction_control(kind: &PieceKind) -> bool {
+pub(super) const fn is_transaction_control(kind: &PieceKind) -> bool {
     matches!(
         kind,
         PieceKind::Begin
