@@ -3,6 +3,7 @@
 Both live in one temporary folder and on loopback ports of their own, and both are gone when the `with` block ends,
 however it ends. Only the standard library is used, because this part runs before anything is installed.
 """
+
 import contextlib
 import glob
 import os
@@ -139,11 +140,31 @@ def server(temporary, auth='scram-sha-256', port=None, version='15', settings=()
         written.write('postgres\n')
     if user:
         os.chown(data, user['user'], user['group'])
-    initdb = [os.path.join(binaries, 'initdb'), '-D', data, '-U', 'postgres', f'--auth-host={auth}', '--auth-local=reject',
-              '--pwfile', password, '--encoding=UTF8', '--locale=C.UTF-8', '--no-sync']
+    initdb = [
+        os.path.join(binaries, 'initdb'),
+        '-D',
+        data,
+        '-U',
+        'postgres',
+        f'--auth-host={auth}',
+        '--auth-local=reject',
+        '--pwfile',
+        password,
+        '--encoding=UTF8',
+        '--locale=C.UTF-8',
+        '--no-sync',
+    ]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **user)
-    options = ['autovacuum=off', 'fsync=off', 'listen_addresses=127.0.0.1', 'unix_socket_directories=', 'wal_level=logical', 'timezone=UTC',
-               'max_connections=200', *settings]
+    options = [
+        'autovacuum=off',
+        'fsync=off',
+        'listen_addresses=127.0.0.1',
+        'unix_socket_directories=',
+        'wal_level=logical',
+        'timezone=UTC',
+        'max_connections=200',
+        *settings,
+    ]
     command = [os.path.join(binaries, 'postgres'), '-D', data, '-p', str(port)]
     command += [word for option in options for word in ('-c', option)]
     with running(command, port, os.path.join(temporary, 'postgres.log'), signal.SIGINT, **user):
@@ -175,8 +196,16 @@ def gate(temporary, upstream_port, policy=None, port=None):
 def login(port, user, database, pinned=False):
     """An environment by which any libpq client finds its server; `pinned` makes a direct session like the gate's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith('PG')}
-    environment |= {'PGHOST': '127.0.0.1', 'PGPORT': str(port), 'PGUSER': user, 'PGPASSWORD': user, 'PGDATABASE': database,
-                    'PGCONNECT_TIMEOUT': '10', 'LC_ALL': 'C.UTF-8', 'PAGER': 'cat'}
+    environment |= {
+        'PGHOST': '127.0.0.1',
+        'PGPORT': str(port),
+        'PGUSER': user,
+        'PGPASSWORD': user,
+        'PGDATABASE': database,
+        'PGCONNECT_TIMEOUT': '10',
+        'LC_ALL': 'C.UTF-8',
+        'PAGER': 'cat',
+    }
     if pinned:
         environment['PGOPTIONS'] = ' '.join(f'-c {name}={value}' for name, value in PINS.items())
     return environment

@@ -10,6 +10,7 @@ Usage: replay.py [--corpus FOLDER] [--policy FOLDER] [--only TEXT] [--control] [
 `--backup` says that the policy opens what a full dump needs: snapshots and reading large objects. Without it those
 messages are left out of the steps that have them, and the step says so.
 """
+
 import argparse
 import collections
 import json
@@ -22,8 +23,8 @@ import wire
 
 CORPUS = os.path.join(deployment.REPOSITORY, '..', 'shared', 'corpus', 'clients')
 DEFAULT_LOGIN = {'user': 'app', 'database': 'lab'}
-EXPORT_SNAPSHOT = re.compile(r'pg_export_snapshot', re.I)
-IMPORT_SNAPSHOT = re.compile(r"(SET TRANSACTION SNAPSHOT )'[^']*'", re.I)
+EXPORT_SNAPSHOT = re.compile(r'pg_export_snapshot', re.IGNORECASE)
+IMPORT_SNAPSHOT = re.compile(r"(SET TRANSACTION SNAPSHOT )'[^']*'", re.IGNORECASE)
 
 # The capture has the bytes of a binary parameter but not its declared type; drivers send small integers so.
 TYPE_BY_LENGTH = {1: 16, 2: 21, 4: 23, 8: 20}
@@ -54,7 +55,7 @@ def declared_types(parse, following):
         return ()
     same = (m for m in following if m['msg'] == 'Bind' and m['conn'] == parse['conn'] and m['stmt'] == parse['name'])
     raw = [binary(value) for value in next(same, {'params': []})['params']]
-    return [TYPE_BY_LENGTH.get(len(data), 0) if data else 0 for data in raw][:parse['ntypes']]
+    return [TYPE_BY_LENGTH.get(len(data), 0) if data else 0 for data in raw][: parse['ntypes']]
 
 
 class LargeObjectReader:
@@ -68,7 +69,9 @@ class LargeObjectReader:
         self.next_call = {LO_OPEN: LO_READ, LO_READ: LO_CLOSE, LO_CLOSE: LO_OPEN}[call]
         values = {LO_OPEN: (LARGE_OBJECT, INV_READ), LO_READ: (0, 16384), LO_CLOSE: (0,)}[call]
         body = struct.pack('!Ihhh', call, 1, wire.BINARY, len(values))
-        return wire.frame(b'F', body + b''.join(struct.pack('!ii', 4, value) for value in values) + struct.pack('!h', wire.BINARY))
+        return wire.frame(
+            b'F', body + b''.join(struct.pack('!ii', 4, value) for value in values) + struct.pack('!h', wire.BINARY)
+        )
 
 
 class Player:
@@ -168,7 +171,7 @@ def fault(step, direct, gate):
     """Plays one step on both roads; what is wrong with the gate's answers, or None."""
     refused = False
     for position, message in enumerate(step['messages']):
-        following = step['messages'][position + 1:]
+        following = step['messages'][position + 1 :]
         expected, seen = (errors(player.play(message, following)) for player in (direct, gate))
         refused = refused or any(map(is_refusal, seen))
         if step['expect'] == 'must_allow' and [error[0] for error in expected] != [error[0] for error in seen]:
@@ -222,7 +225,10 @@ def run():
     if options.control:
         steps = [step for step in steps if step['expect'] == 'must_allow']
     settings = ['shared_preload_libraries=pg_stat_statements']
-    with deployment.folder() as temporary, deployment.server(temporary, 'trust', options.server_port, settings=settings) as server:
+    with (
+        deployment.folder() as temporary,
+        deployment.server(temporary, 'trust', options.server_port, settings=settings) as server,
+    ):
         server.load('lab', os.path.join(options.corpus, 'seed_schema.sql'))
         with deployment.second_road(temporary, server, options) as port:
             passed, failures, left_out = replay(steps, server.port, port, options.backup or options.control)

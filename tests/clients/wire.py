@@ -2,6 +2,7 @@
 
 It does not interpret, retry or repair, so that what it returns is what came over the wire, in order.
 """
+
 import socket
 import struct
 
@@ -98,15 +99,15 @@ class Connection:
         message, self.buffer = (self.buffer[:1], self.buffer[5:end]), self.buffer[end:]
         return message
 
-    def until(self, is_last):
-        """All messages up to the first for which `is_last` holds, or up to the end of the connection."""
-        messages = []
-        while not messages or not (messages[-1][0] == NOTHING_MORE[0] or is_last(messages[-1])):
+    def until_any(self, kinds):
+        """All messages up to the first of one of these types, or up to the end of the connection."""
+        messages = [self.receive()]
+        while messages[-1][0] not in (*kinds, NOTHING_MORE[0]):
             messages.append(self.receive())
         return messages
 
     def until_ready(self):
-        return self.until(lambda message: message[0] == b'Z')
+        return self.until_any((b'Z',))
 
     def close(self):
         try:
