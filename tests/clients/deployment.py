@@ -5,9 +5,11 @@ however it ends. Only the standard library is used, because this part runs befor
 """
 
 import contextlib
+import functools
 import glob
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -67,13 +69,19 @@ def unprivileged():
     raise Missing('running as root needs a user `postgres`; install one with: apt-get install -y postgresql')
 
 
-def wait_until_listening(port, process, log):
-    """Returns when something accepts on `port`; raises when `process` ends first or takes too long."""
+def listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), 1):
+        return True
+    return False
+
+
+def wait_until(is_ready, process, log):
+    """Returns when `is_ready` says so; raises when `process` ends first or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), 1):
+        if is_ready():
             return
         time.sleep(0.05)
     with open(log, errors='replace') as written:
@@ -92,12 +100,12 @@ def folder():
 
 
 @contextlib.contextmanager
-def running(command, port, log, stop, **popen):
+def running(command, is_ready, log, stop, **popen):
     """A server process for the length of the block, stopped by the signal that it takes for a clean end."""
     with open(log, 'wb') as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, **popen)
     try:
-        wait_until_listening(port, process, log)
+        wait_until(is_ready, process, log)
         yield process
     finally:
         process.send_signal(stop)
@@ -114,11 +122,22 @@ class Server:
     def __init__(self, port, bin_folder):
         self.port, self.bin = port, bin_folder
 
-    def psql(self, database, *arguments, **run):
-        """Runs psql as superuser, directly; its failure is ours."""
-        command = [os.path.join(self.bin, 'psql'), '-XqAt', '-v', 'ON_ERROR_STOP=1', *arguments]
-        run.setdefault('env', login(self.port, 'postgres', database))
-        return subprocess.run(command, check=True, capture_output=True, text=True, **run).stdout
+    def run_as_superuser(self, program, database, *arguments):
+        """Runs a client program directly; its failure is ours."""
+        command = [os.path.join(self.bin, program), *arguments]
+        environment = login(self.port, 'postgres', database)
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise RuntimeError(f'{program} {arguments} failed:\n{run.stderr}')
+        return run.stdout
+
+    def psql(self, database, *arguments):
+        return self.run_as_superuser('psql', database, '-XqAt', '-v', 'ON_ERROR_STOP=1', *arguments)
+
+    def dump(self):
+        """Everything in the cluster, rows and sequences included, as text: equal dumps mean that nothing changed."""
+        # Newer dumps carry a key that is random in every run.
+        return re.sub(r'^\\(un)?restrict .*$', '', self.run_as_superuser('pg_dumpall', 'postgres'), flags=re.MULTILINE)
 
     def load(self, database, path):
         """Creates `database` and runs the file in it."""
@@ -167,7 +186,10 @@ def server(temporary, auth='scram-sha-256', port=None, version='15', settings=()
     ]
     command = [os.path.join(binaries, 'postgres'), '-D', data, '-p', str(port)]
     command += [word for option in options for word in ('-c', option)]
-    with running(command, port, os.path.join(temporary, 'postgres.log'), signal.SIGINT, **user):
+    # A cluster that accepts connections may still be starting up.
+    probe = [os.path.join(binaries, 'pg_isready'), '-q', '-h', '127.0.0.1', '-p', str(port)]
+    ready = functools.partial(subprocess.call, probe)
+    with running(command, lambda: ready() == 0, os.path.join(temporary, 'postgres.log'), signal.SIGINT, **user):
         yield Server(port, binaries)
 
 
@@ -189,7 +211,7 @@ def gate(temporary, upstream_port, policy=None, port=None):
         written.write(f'[postgres]\nlisten = "127.0.0.1:{port}"\nupstream = "postgres://127.0.0.1:{upstream_port}"\n\n')
         written.write(f'[audit]\ndir = "{os.path.join(temporary, "audit")}"\n')
     command = [gate_binary(), 'serve', '--config', config]
-    with running(command, port, os.path.join(temporary, 'gate.log'), signal.SIGTERM):
+    with running(command, lambda: listens(port), os.path.join(temporary, 'gate.log'), signal.SIGTERM):
         yield port
 
 

@@ -12,6 +12,8 @@ import re
 import sys
 import traceback
 
+OBJECT_ADDRESS = re.compile(r' at 0x[0-9a-f]+')
+
 
 class Script:
     """The checks of one client, in the order in which they are declared."""
@@ -38,7 +40,7 @@ class Script:
     @staticmethod
     def result(check):
         try:
-            return repr(check())
+            return OBJECT_ADDRESS.sub('', repr(check()))
         except Exception:
             return f'raised {traceback.format_exc(limit=-1)}'
 

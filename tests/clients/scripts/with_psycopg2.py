@@ -24,7 +24,8 @@ def fetched(connection, sql, values=None):
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         columns = [(column.name, column.type_code, column.internal_size, column.precision) for column in cursor.description]
-        return columns, cursor.rowcount, cursor.statusmessage, cursor.fetchall()
+        rows = [[bytes(value) if isinstance(value, memoryview) else value for value in row] for row in cursor.fetchall()]
+        return columns, cursor.rowcount, cursor.statusmessage, rows
 
 
 def error_of(connection, sql):
