@@ -236,7 +236,9 @@ def login(port, user, database, pinned=False):
 def arguments(parser):
     """The options that every comparison has."""
     parser.add_argument('--control', action='store_true', help='compare the server with itself: must find no difference')
-    parser.add_argument('--gate-port', type=int, help='a gate that is already running; give --server-port, its upstream, as well')
+    parser.add_argument(
+        '--gate-port', type=int, help='a gate that is already running; give --server-port, its upstream, as well'
+    )
     parser.add_argument('--server-port', type=int, help='where the throw-away PostgreSQL is to listen')
     parser.add_argument('--policy', help='the policy folder for the gate; the shipped one when left out')
     return parser

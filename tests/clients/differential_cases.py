@@ -11,7 +11,8 @@ import os
 from wire import BINARY, TEXT, bind, close, describe, execute, flush, parse, query, sync
 
 Exchange = collections.namedtuple('Exchange', 'sent ends')
-Case = collections.namedtuple('Case', 'name exchanges startup', defaults=((),))
+# `startup` is what the case adds to the start-up packet, or None where the case is not about start-up.
+Case = collections.namedtuple('Case', 'name exchanges startup', defaults=(None,))
 
 # INVARIANT: the columns of stock.every_type in seed.sql, without its key.
 COLUMNS = """bool int2 int4 int8 oid float4 float8 numeric money text varchar char name byte bytea date time timetz timestamp
@@ -88,7 +89,7 @@ def talks():
     return [['' if text == '(empty)' else text for text in block.split('\n')] for block in blocks]
 
 
-def simple(name, *texts, startup=()):
+def simple(name, *texts, startup=None):
     return Case(name, [Exchange(query(text), b'Z') for text in texts], startup)
 
 
@@ -144,7 +145,8 @@ def strings():
     yield simple('generic plan', 'EXPLAIN (GENERIC_PLAN, COSTS OFF) SELECT * FROM stock.item WHERE item_id = $1', 'SELECT 1')
     yield Case('queries in one write', [Exchange(query('SELECT 1') + query('SELECT 2'), b'Z'), Exchange(b'', b'Z')])
     yield Case(
-        'queries in one write, the first fails', [Exchange(query('SELECT 1/0') + query('SELECT 2'), b'Z'), Exchange(b'', b'Z')]
+        'queries in one write, the first fails',
+        [Exchange(query('SELECT 1/0') + query('SELECT 2'), b'Z'), Exchange(b'', b'Z')],
     )
 
 
@@ -201,7 +203,9 @@ def extended_conversations():
         parse(item) + bind(portal='p') + execute('p', 3) + sync(),
         execute('p', 3) + sync(),
     )
-    yield talk('exactly as many rows as asked', parse('VALUES (1), (2)') + bind() + execute(rows=2) + execute(rows=2) + sync())
+    yield talk(
+        'exactly as many rows as asked', parse('VALUES (1), (2)') + bind() + execute(rows=2) + execute(rows=2) + sync()
+    )
     yield talk(
         'named statement used again',
         parse('SELECT $1::int + 1', 's') + describe('S', 's') + sync(),
@@ -211,7 +215,10 @@ def extended_conversations():
         bind([b'1'], statement='s') + execute() + sync(),
     )
     yield talk(
-        'name taken', parse('SELECT 1', 's') + sync(), parse('SELECT 2', 's') + sync(), bind(statement='s') + execute() + sync()
+        'name taken',
+        parse('SELECT 1', 's') + sync(),
+        parse('SELECT 2', 's') + sync(),
+        bind(statement='s') + execute() + sync(),
     )
     yield talk(
         'a failed Parse defines nothing',
@@ -273,7 +280,9 @@ def extended_conversations():
         + [Exchange(b'', b'Z')] * 3,
     )
     yield talk(
-        'transaction in a pipeline', one('BEGIN') + one('SELECT 1') + one('COMMIT') + one('SELECT 2') + sync(), query('SELECT 3')
+        'transaction in a pipeline',
+        one('BEGIN') + one('SELECT 1') + one('COMMIT') + one('SELECT 2') + sync(),
+        query('SELECT 3'),
     )
     yield talk(
         'transaction in a pipeline, failed',
@@ -343,7 +352,9 @@ def extended_conversations():
         + execute()
         + sync(),
     )
-    yield talk('undeterminable type', parse('SELECT $1 IS NULL') + describe('S') + sync(), parse('SELECT $1, $1::int') + sync())
+    yield talk(
+        'undeterminable type', parse('SELECT $1 IS NULL') + describe('S') + sync(), parse('SELECT $1, $1::int') + sync()
+    )
     yield talk(
         'mixed result formats',
         parse("SELECT 1, 'a', 2.5") + bind(results=(BINARY, TEXT, BINARY)) + describe('P') + execute() + sync(),
@@ -362,7 +373,12 @@ def extended_conversations():
     yield talk(
         'settings in a pipeline',
         one("SET timezone = 'Asia/Tokyo'") + one('SHOW timezone') + sync(),
-        one('BEGIN') + one("SET LOCAL timezone = 'UTC'") + one('SHOW timezone') + one('COMMIT') + one('SHOW timezone') + sync(),
+        one('BEGIN')
+        + one("SET LOCAL timezone = 'UTC'")
+        + one('SHOW timezone')
+        + one('COMMIT')
+        + one('SHOW timezone')
+        + sync(),
     )
     yield talk(
         'EXPLAIN and SHOW',

@@ -86,13 +86,17 @@ def install_drivers(clients):
 
 
 def lines_of(client, mode, environment):
-    """What the client's script printed, as objects; a script that does not come to its end is one more object."""
+    """What the client's script printed, as objects; one that hangs or fails adds an object that fits nothing."""
     script = os.path.join(HERE, 'scripts', SCRIPTS[client])
     command = ['node', script, mode] if script.endswith('.js') else [PYTHON, script, mode]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=CLIENT_SECONDS, check=False)
+    timed = ['timeout', '--kill-after=5', str(CLIENT_SECONDS), *command]
+    run = subprocess.run(timed, env=environment, capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in run.stdout.splitlines()]
     if run.returncode or not lines:
-        lines.append({mode[:-1].replace('read', 'check'): f'script ended with {run.returncode}', 'result': run.stderr, 'sqlstate': None})
+        name = 'the end of the script'
+        lines.append(
+            {'check': name, 'write': name, 'result': f'raised {run.returncode}: {run.stderr}', 'sqlstate': run.stderr}
+        )
     return lines
 
 
@@ -107,11 +111,14 @@ def parting(direct, gate):
 def differences(direct, gate):
     """The names of checks whose results differ, with how; a check that one side lacks differs as well."""
     here, there = ({line['check']: line['result'] for line in lines} for lines in (direct, gate))
-    names = list(dict.fromkeys([*here, *there]))
-    unequal = {name: parting(here.get(name, ''), there.get(name, '')) for name in names if here.get(name) != there.get(name)}
-    # A script that fails on both roads alike has compared nothing.
-    broken = {name: f'      {here[name]}' for name in here if name.startswith('script ended') and name not in unequal}
-    return len(names), {**unequal, **broken}
+    unequal = {}
+    for name in dict.fromkeys([*here, *there]):
+        expected, seen = here.get(name, ''), there.get(name, '')
+        if expected != seen:
+            unequal[name] = parting(expected, seen)
+        elif expected.startswith('raised'):
+            unequal[name] = f'      fails without the gate, so it compares nothing: {expected}'
+    return len({*here, *there}), unequal
 
 
 def wrongly_answered(attempt):
@@ -128,7 +135,11 @@ def wrongly_answered(attempt):
 
 def examined(client, server, port, options):
     """One client's reads on both roads and, through the gate, its writes."""
-    common = {'ROWARDEN_PG_BIN': server.bin, 'ROWARDEN_BACKUP': str(int(options.backup)), 'NODE_PATH': os.path.join(CACHE, 'node', 'node_modules')}
+    common = {
+        'ROWARDEN_PG_BIN': server.bin,
+        'ROWARDEN_BACKUP': str(int(options.backup)),
+        'NODE_PATH': os.path.join(CACHE, 'node', 'node_modules'),
+    }
     direct = deployment.login(server.port, 'app', 'warehouse', pinned=True) | common
     gate = deployment.login(port, 'app', 'warehouse', pinned=options.control) | common
     before = server.dump()

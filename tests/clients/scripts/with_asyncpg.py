@@ -1,6 +1,7 @@
 """asyncpg: its own wire protocol, all results in binary, types read from the catalogue, a pool that resets sessions."""
 
 import asyncio
+import datetime
 import io
 import json
 
@@ -9,6 +10,8 @@ from recorder import Script, pins
 
 script = Script()
 SETTINGS = {name: value for name, value in pins().items() if name != 'client_encoding'}
+REPORTED = ['server_version', 'server_encoding', 'client_encoding', 'DateStyle', 'TimeZone', 'IntervalStyle']
+REPORTED += ['integer_datetimes', 'standard_conforming_strings']
 ITEMS = 'SELECT item_id, name, price, tags, state, size, keeps, amount FROM stock.item ORDER BY item_id LIMIT 8'
 
 
@@ -37,21 +40,27 @@ async def error_of(connection, sql, *values):
 @script.read('fetch')
 @with_connection
 async def fetch(connection):
-    return await connection.fetch(ITEMS), await connection.fetchval('SELECT $1::int + 1', 41), connection.get_server_version()
+    return (
+        await connection.fetch(ITEMS),
+        await connection.fetchval('SELECT $1::int + 1', 41),
+        connection.get_server_version(),
+    )
 
 
 @script.read('session settings as reported')
 @with_connection
 async def reported(connection):
     settings = connection.get_settings()
-    return sorted((name, getattr(settings, name)) for name in settings._settings)
+    return [getattr(settings, name) for name in REPORTED]
 
 
 @script.read('every type')
 @with_connection
 async def every_type(connection):
     unsupported = {'c_regclass'}
-    columns = await connection.fetch("SELECT attname FROM pg_attribute WHERE attrelid = 'stock.every_type'::regclass AND attnum > 0 ORDER BY attnum")
+    columns = await connection.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'stock.every_type'::regclass AND attnum > 0 ORDER BY attnum"
+    )
     seen = {}
     for (column,) in columns:
         if column not in unsupported:
@@ -65,8 +74,10 @@ async def every_type(connection):
 @script.read('type introspection')
 @with_connection
 async def introspection(connection):
-    statement = await connection.prepare('SELECT size, state, keeps, amount, i FROM stock.item i WHERE state = $1 AND size = $2 ORDER BY item_id')
-    return statement.get_parameters(), statement.get_attributes(), await statement.fetch('worn', (2, 1, 'box "2"'))
+    statement = await connection.prepare(
+        'SELECT size, state, keeps, amount, i FROM stock.item i WHERE state = $1 AND keeps @> $2::date ORDER BY item_id'
+    )
+    return statement.get_parameters(), statement.get_attributes(), await statement.fetch('worn', datetime.date(2024, 2, 20))
 
 
 @script.read('prepared statement used again')
@@ -90,7 +101,10 @@ async def cursor(connection):
 @with_connection
 async def transactions(connection):
     async with connection.transaction(isolation='repeatable_read', readonly=True):
-        levels = await connection.fetchval('SHOW transaction_isolation'), await connection.fetchval('SHOW transaction_read_only')
+        levels = (
+            await connection.fetchval('SHOW transaction_isolation'),
+            await connection.fetchval('SHOW transaction_read_only'),
+        )
         try:
             async with connection.transaction():
                 await connection.fetch('SELECT 1/0')
@@ -111,7 +125,9 @@ async def deferrable(connection):
 async def copy_out(connection):
     text, rows = io.BytesIO(), io.BytesIO()
     tags = [
-        await connection.copy_from_query('SELECT * FROM stock.movement WHERE delta > $1 ORDER BY 1, 2', 2, output=text, format='csv', header=True),
+        await connection.copy_from_query(
+            'SELECT * FROM stock.movement WHERE delta > $1 ORDER BY 1, 2', 2, output=text, format='csv', header=True
+        ),
         await connection.copy_from_table('every_type', schema_name='stock', output=rows, format='binary'),
     ]
     return tags, text.getvalue(), rows.getvalue()
@@ -141,7 +157,11 @@ async def errors(connection):
 @script.read('scripts of several statements')
 @with_connection
 async def several(connection):
-    return await connection.execute('SELECT 1; SELECT 2'), await connection.execute('BEGIN; SELECT 1; COMMIT'), await connection.execute('SHOW timezone')
+    return (
+        await connection.execute('SELECT 1; SELECT 2'),
+        await connection.execute('BEGIN; SELECT 1; COMMIT'),
+        await connection.execute('SHOW timezone'),
+    )
 
 
 @script.read('notices')
@@ -152,6 +172,17 @@ async def notices(connection):
     await connection.execute('COMMIT')
     await asyncio.sleep(0)
     return seen
+
+
+@script.read('timeout cancels the query')
+@with_connection
+async def timeout(connection):
+    try:
+        await connection.fetch(
+            'SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 100000) b', timeout=0.5
+        )
+    except asyncio.TimeoutError:
+        return 'timed out', await connection.fetchval('SELECT 1')
 
 
 @script.read('reset')
@@ -192,7 +223,11 @@ def refused(*texts):
         state = 'failed transaction' if connection.is_in_transaction() else 'idle'
         aborted = await error_of(connection, 'SELECT 1')
         await connection.execute('ROLLBACK')
-        return sqlstate, detail, [state, 'no error' if aborted == 'no error' else aborted[2], await connection.fetchval('SELECT 42')]
+        return (
+            sqlstate,
+            detail,
+            [state, 'no error' if aborted == 'no error' else aborted[2], await connection.fetchval('SELECT 42')],
+        )
 
     return attempt()
 

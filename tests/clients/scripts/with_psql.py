@@ -9,17 +9,35 @@ from recorder import Script
 
 script = Script()
 PSQL = os.path.join(os.environ['ROWARDEN_PG_BIN'], 'psql')
-TABLES = ['stock.item', 'stock.supplier', 'stock.every_type', 'stock.movement', 'stock.movement_2024', 'public.note', 'public.note_archive']
-TABLES += ['public.scratch', 'public.empty_table', '"Odd Names"."Select"', 'stock.cheap_item', 'stock.item_count', 'stock.ticket']
+TABLES = [
+    'stock.item',
+    'stock.supplier',
+    'stock.every_type',
+    'stock.movement',
+    'stock.movement_2024',
+    'public.note',
+    'public.note_archive',
+]
+TABLES += [
+    'public.scratch',
+    'public.empty_table',
+    '"Odd Names"."Select"',
+    'stock.cheap_item',
+    'stock.item_count',
+    'stock.ticket',
+]
 TABLES += ['stock.item_by_tags', 'stock.box', 'stock.supplier_supplier_id_seq', 'pg_catalog.pg_class', 'no_such']
 
 # The family, with and without what is in the system's schemas. \\conninfo prints the port, \\l+ and \\db+ sizes that any
 # connection may change: those three are left out.
-LISTS = r"""\l \d \d+ \dt \dt+ \dt+_stock.* \dt_*.* \di \di+_stock.* \dv \dv+_stock.* \dm+_stock.* \ds+_stock.* \dE
-\df+_stock.* \df_*.* \da \da_stock.* \do \do+_stock.* \dT \dT+_stock.* \dC \dD \dD+_stock.* \dO+_stock.* \dc
-\du \du+ \dg \dn \dn+ \dp \dp_stock.* \z \ddp \dx \dx+ \db \dd \dd_stock.* \dl \dL \dL+ \dy \dP \dP+_stock.* \dX_stock.*
-\dRp \dRp+ \dRs \drds \dconfig \dconfig_* \dA \dA+ \dAc \dAf \dAo \dAp \dF \dF+ \dFd \dFp \dFt \des \dew \det \deu
-\sf_stock.restock \sf+_stock.restock \sf_no_such \sv_stock.cheap_item \sv+_stock.cheap_item \encoding \dn_no_such"""
+LISTS = r"""
+\l; \d; \d+; \dt; \dt+; \dt+ stock.*; \dt *.*; \di; \di+ stock.*; \dv; \dv+ stock.*; \dm+ stock.*; \ds+ stock.*; \dE
+\df+ stock.*; \df *.*; \da; \da stock.*; \do; \do+ stock.*; \dT; \dT+ stock.*; \dC; \dD; \dD+ stock.*; \dO+ stock.*
+\dc; \du; \du+; \dg; \dn; \dn+; \dp; \dp stock.*; \z; \ddp; \dx; \dx+; \db; \dd; \dd stock.*; \dl; \dL; \dL+; \dy; \dP
+\dP+ stock.*; \dX stock.*; \dRp; \dRp+; \dRs; \drds; \dconfig; \dconfig *; \dA; \dA+; \dAc; \dAf; \dAo; \dAp; \dF
+\dF+; \dFd; \dFp; \dFt; \des; \dew; \det; \deu; \sf stock.restock; \sf+ stock.restock; \sf no_such
+\sv stock.cheap_item; \sv+ stock.cheap_item; \encoding; \dn no_such
+"""
 
 COMMANDS = [
     'select * from stock.item order by 1',
@@ -48,8 +66,8 @@ COMMANDS = [
 ]
 
 INPUTS = {
-    r'\gdesc': "select item_id, name, size, tags from stock.item \\gdesc\nselect no_such \\gdesc\n",
-    r'\gset and variables': "select 7 as n \\gset\nselect :n + 1, :'n', :\"n\" from (select 7 as \"7\") s;\n",
+    r'\gdesc': 'select item_id, name, size, tags from stock.item \\gdesc\nselect no_such \\gdesc\n',
+    r'\gset and variables': 'select 7 as n \\gset\nselect :n + 1, :\'n\', :"n" from (select 7 as "7") s;\n',
     r'\gx': 'select * from stock.every_type where id < 2 order by id \\gx\n',
     r'\gexec': "select format('select %s', n) from generate_series(1, 3) n \\gexec\n",
     r'\crosstabview': 'select supplier_ref, state, count(*) from stock.item group by 1, 2 order by 1, 2 \\crosstabview\n',
@@ -78,8 +96,8 @@ def psql(*arguments, typed=None):
     return run.returncode, run.stdout, run.stderr
 
 
-for name in LISTS.split():
-    script.read(name.replace('_', ' '))(functools.partial(psql, '-c', name.replace('_', ' ') if 'no_such' not in name else name.replace('_', ' ', 1)))
+for name in re.split(r'[;\n] *', LISTS.strip()):
+    script.read(name)(functools.partial(psql, '-c', name))
 for table in TABLES:
     script.read(rf'\d {table}')(functools.partial(psql, '-c', rf'\d {table}'))
     script.read(rf'\d+ {table}')(functools.partial(psql, '-c', rf'\d+ {table}'))
@@ -94,7 +112,10 @@ script.read('-E shows its own queries')(functools.partial(psql, '-E', '-c', r'\d
 script.read('-A -t -F, -R')(functools.partial(psql, '-A', '-t', '-F,', '-c', 'select * from stock.supplier'))
 script.read('--csv')(functools.partial(psql, '--csv', '-c', 'select * from stock.item order by 1'))
 script.read('--html')(functools.partial(psql, '--html', '-c', 'select * from stock.supplier'))
-if int(re.search(r'\d+', subprocess.run([PSQL, '--version'], capture_output=True, text=True, check=True).stdout).group()) >= 16:
+if (
+    int(re.search(r'\d+', subprocess.run([PSQL, '--version'], capture_output=True, text=True, check=True).stdout).group())
+    >= 16
+):
     script.read(r'\bind')(functools.partial(psql, typed=BIND))
 
 
@@ -103,8 +124,8 @@ def refused(*texts):
     after = ['select 1', 'rollback', 'select 42']
     words = [word for text in [*texts, *after] for word in ('-c', text)]
     _, output, errors = psql('-A', '-t', '-v', 'VERBOSITY=verbose', '-v', 'SHOW_CONTEXT=never', *words)
-    states = re.findall(r'^(?:ERROR|FATAL): +(\w{5}):', errors, re.M)
-    detail = re.search(r'^DETAIL: +(.*)$', errors, re.M)
+    states = re.findall(r'^(?:ERROR|FATAL): +(\w{5}):', errors, re.MULTILINE)
+    detail = re.search(r'^DETAIL: +(.*)$', errors, re.MULTILINE)
     if not states:
         return None, None, 'not refused'
     state, aborted = ('failed transaction', states[1]) if len(states) > 1 else ('idle', 'no error')

@@ -1,6 +1,7 @@
 """psycopg2: client-side parameters, named cursors, COPY, and transactions opened behind the caller's back."""
 
 import io
+import threading
 
 import psycopg2
 import psycopg2.extensions
@@ -9,6 +10,7 @@ from recorder import Script
 
 script = Script()
 ITEMS = 'SELECT item_id, name, price, tags, state FROM stock.item ORDER BY item_id LIMIT 8'
+ENDLESS = 'SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 100000) b'
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 FAILED = psycopg2.extensions.TRANSACTION_STATUS_INERROR
 
@@ -34,7 +36,15 @@ def error_of(connection, sql):
         with connection.cursor() as cursor:
             cursor.execute(sql)
     except psycopg2.Error as error:
-        fields = ('severity', 'sqlstate', 'message_primary', 'message_detail', 'message_hint', 'statement_position', 'table_name')
+        fields = (
+            'severity',
+            'sqlstate',
+            'message_primary',
+            'message_detail',
+            'message_hint',
+            'statement_position',
+            'table_name',
+        )
         return type(error).__name__, str(error), [getattr(error.diag, field) for field in fields]
     return 'no error'
 
@@ -53,7 +63,9 @@ def every_type():
 @script.read('parameters')
 def parameters():
     sql = 'SELECT %s, %s, %s::int[], %(name)s'.replace('%s', '%(one)s')
-    return fetched(connect(), sql, {'one': [1, 2], 'name': "O'Neil \\ %"}), fetched(connect(), 'SELECT %s, %s', (None, b'\x00\xff'))
+    return fetched(connect(), sql, {'one': [1, 2], 'name': "O'Neil \\ %"}), fetched(
+        connect(), 'SELECT %s, %s', (None, b'\x00\xff')
+    )
 
 
 @script.read('read-only session')
@@ -127,7 +139,14 @@ def failed_transaction():
 @script.read('errors')
 def errors():
     connection = connect(autocommit=True)
-    texts = ('SELEC 1', "SELECT 'ü', no_such", 'SELECT * FROM no_such', 'SELECT 1/0', "SELECT 'x'::int", 'SELECT 1; SELECT 1/0')
+    texts = (
+        'SELEC 1',
+        "SELECT 'ü', no_such",
+        'SELECT * FROM no_such',
+        'SELECT 1/0',
+        "SELECT 'x'::int",
+        'SELECT 1; SELECT 1/0',
+    )
     return [error_of(connection, text) for text in texts], fetched(connection, 'SELECT 1')
 
 
@@ -161,6 +180,23 @@ def encoding_and_reset():
     connection.set_client_encoding('UTF8')
     connection.reset()
     return fetched(connection, "SELECT 'ü'"), connection.encoding
+
+
+@script.read('cancelling a running query')
+def cancelling():
+    connection, answered = connect(autocommit=True), threading.Event()
+
+    def cancel_until_answered():
+        # A cancel request that comes before the query has begun does nothing.
+        while not answered.wait(0.1):
+            connection.cancel()
+
+    canceller = threading.Thread(target=cancel_until_answered)
+    canceller.start()
+    seen = error_of(connection, ENDLESS)
+    answered.set()
+    canceller.join()
+    return seen, connection.info.transaction_status
 
 
 def refused(connection, *texts):

@@ -27,7 +27,15 @@ def error_of(connection, sql, values=None):
     try:
         connection.execute(sql, values)
     except psycopg.Error as error:
-        fields = ('severity', 'sqlstate', 'message_primary', 'message_detail', 'message_hint', 'statement_position', 'table_name')
+        fields = (
+            'severity',
+            'sqlstate',
+            'message_primary',
+            'message_detail',
+            'message_hint',
+            'statement_position',
+            'table_name',
+        )
         return type(error).__name__, str(error), [getattr(error.diag, field) for field in fields]
     return 'no error'
 
@@ -120,13 +128,22 @@ def attributes():
     with connect() as connection:
         connection.read_only, connection.deferrable = True, True
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
-        return [connection.execute(f'SHOW transaction_{name}').fetchone() for name in ('isolation', 'read_only', 'deferrable')]
+        return [
+            connection.execute(f'SHOW transaction_{name}').fetchone() for name in ('isolation', 'read_only', 'deferrable')
+        ]
 
 
 @script.read('errors')
 def errors():
     with connect(autocommit=True) as connection:
-        texts = ('SELEC 1', "SELECT 'ü', no_such", 'SELECT * FROM no_such', 'SELECT 1/0', "SELECT 'x'::int", 'SELECT 1; SELECT 1/0')
+        texts = (
+            'SELEC 1',
+            "SELECT 'ü', no_such",
+            'SELECT * FROM no_such',
+            'SELECT 1/0',
+            "SELECT 'x'::int",
+            'SELECT 1; SELECT 1/0',
+        )
         return [error_of(connection, text) for text in texts], error_of(connection, 'SELECT no_such + %s', (1,))
 
 
@@ -177,7 +194,9 @@ def looked_up_types():
 def notices():
     with connect(autocommit=True) as connection:
         seen = []
-        connection.add_notice_handler(lambda diagnostic: seen.append((diagnostic.severity, diagnostic.sqlstate, diagnostic.message_primary)))
+        connection.add_notice_handler(
+            lambda diagnostic: seen.append((diagnostic.severity, diagnostic.sqlstate, diagnostic.message_primary))
+        )
         for text in ('COMMIT', 'BEGIN', 'BEGIN', 'COMMIT'):
             connection.execute(text)
         return seen

@@ -11,7 +11,16 @@ from sqlalchemy import orm, text
 script = Script()
 warnings.simplefilter('ignore', sqlalchemy.exc.SAWarning)
 DRIVERS = ('psycopg2', 'psycopg')
-PER_TABLE = ('columns', 'pk_constraint', 'foreign_keys', 'indexes', 'unique_constraints', 'check_constraints', 'table_comment', 'table_options')
+PER_TABLE = (
+    'columns',
+    'pk_constraint',
+    'foreign_keys',
+    'indexes',
+    'unique_constraints',
+    'check_constraints',
+    'table_comment',
+    'table_options',
+)
 
 
 class Base(orm.DeclarativeBase):
@@ -55,7 +64,11 @@ def read_with_each_driver(name):
 def connect(driver):
     with engine(driver).connect() as connection:
         info = connection.dialect.server_version_info, connection.dialect.default_schema_name
-        return info, connection.execute(text('SELECT 1')).all(), connection.execute(text('SELECT :a, :b'), {'a': 1, 'b': 'ü'}).all()
+        return (
+            info,
+            connection.execute(text('SELECT 1')).all(),
+            connection.execute(text('SELECT :a, :b'), {'a': 1, 'b': 'ü'}).all(),
+        )
 
 
 @read_with_each_driver('inspector')
@@ -65,8 +78,17 @@ def inspector(driver):
     for schema in inspected.get_schema_names():
         if schema == 'information_schema':
             continue
-        names = inspected.get_table_names(schema), inspected.get_view_names(schema), inspected.get_materialized_view_names(schema)
-        seen[schema] = *map(sorted, names), sorted(inspected.get_sequence_names(schema)), inspected.get_enums(schema), inspected.get_domains(schema)
+        names = (
+            inspected.get_table_names(schema),
+            inspected.get_view_names(schema),
+            inspected.get_materialized_view_names(schema),
+        )
+        seen[schema] = (
+            *map(sorted, names),
+            sorted(inspected.get_sequence_names(schema)),
+            inspected.get_enums(schema),
+            inspected.get_domains(schema),
+        )
         for table in sorted(names[0]):
             seen[schema, table] = [getattr(inspected, f'get_{what}')(table, schema) for what in PER_TABLE]
         for view in sorted(names[1] + names[2]):
@@ -85,10 +107,14 @@ def reflect(driver):
 @read_with_each_driver('ORM')
 def with_orm(driver):
     with orm.Session(engine(driver)) as session:
-        suppliers = session.scalars(sqlalchemy.select(Supplier).options(orm.selectinload(Supplier.items)).order_by(Supplier.supplier_id)).all()
+        suppliers = session.scalars(
+            sqlalchemy.select(Supplier).options(orm.selectinload(Supplier.items)).order_by(Supplier.supplier_id)
+        ).all()
         eager = [(supplier.name, [(item.name, item.price) for item in supplier.items]) for supplier in suppliers]
         lazy = session.get(Item, 7).supplier.name
-        total = session.scalar(sqlalchemy.select(sqlalchemy.func.sum(Item.price)).join(Item.supplier).where(Supplier.name.like('supplier%')))
+        total = session.scalar(
+            sqlalchemy.select(sqlalchemy.func.sum(Item.price)).join(Item.supplier).where(Supplier.name.like('supplier%'))
+        )
         return eager, lazy, total
 
 
@@ -108,7 +134,9 @@ def isolation_levels(driver):
     seen = []
     for level in ('AUTOCOMMIT', 'READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'):
         with engine(driver).connect().execution_options(isolation_level=level) as connection:
-            seen.append((level, connection.get_isolation_level(), connection.execute(text('SHOW transaction_isolation')).scalar()))
+            seen.append(
+                (level, connection.get_isolation_level(), connection.execute(text('SHOW transaction_isolation')).scalar())
+            )
     return seen
 
 
@@ -117,7 +145,9 @@ def read_only(driver):
     options = {'postgresql_readonly': True, 'postgresql_deferrable': True, 'isolation_level': 'SERIALIZABLE'}
     with engine(driver).connect().execution_options(**options) as connection:
         state = [connection.execute(text(f'SHOW transaction_{name}')).scalar() for name in ('read_only', 'deferrable')]
-        rows = connection.execution_options(stream_results=True, max_row_buffer=5).execute(text('SELECT item_id FROM stock.item ORDER BY 1'))
+        rows = connection.execution_options(stream_results=True, max_row_buffer=5).execute(
+            text('SELECT item_id FROM stock.item ORDER BY 1')
+        )
         return state, [list(part) for part in rows.partitions(7)]
 
 
