@@ -1,5 +1,12 @@
 //! The configuration file: every mistake at once, every default, every form of an address.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::{Path, PathBuf};
 
 use rowarden::cli::report::{self, Colours};

@@ -170,7 +170,7 @@ impl Replay {
     fn step(&mut self, line: &str) -> String {
         let words = words(line);
         let (from, message) = (words[0].as_str(), &words[1..]);
-        let session = self.session.take().expect("the session has ended");
+        let session = self.session.take().unwrap();
         let next = match from {
             "client" => {
                 let bytes = client_message(message);

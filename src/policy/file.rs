@@ -207,11 +207,14 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
     let snapshots = root.section("transactions", |transactions| {
         transactions.word("snapshots", &words).map(|word| word.value)
     });
-    let settings = root.required("settings", |root, key| root.section(key, read_settings));
-    let functions = root.required("functions", |root, key| {
-        root.section(key, |functions| read_functions(functions, floor))
+    let settings = root.required("settings", |root, key| {
+        root.section(key, |settings| Some(read_settings(settings)))
     });
-    let hidden_columns = root.section("columns", read_columns).unwrap_or_default();
+    let functions = root.required("functions", |root, key| {
+        root.section(key, |functions| Some(read_functions(functions, floor)))
+    });
+    let hidden_columns =
+        root.section("columns", |columns| Some(read_columns(columns))).unwrap_or_default();
     let hidden_relations = root.section("relations", |relations| {
         let names = relations.strings("refuse")?;
         Some(names.value.iter().filter_map(|name| qualified_name(relations, name)).collect())
@@ -233,14 +236,15 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
     })
 }
 
-fn read_settings(section: &mut Section<'_, '_>) -> Option<HashMap<String, SettingRule>> {
+fn read_settings(section: &mut Section<'_, '_>) -> HashMap<String, SettingRule> {
     let mut rules = HashMap::new();
     for name in section.strings("any").map(|names| names.value).unwrap_or_default() {
         add_setting(section, &mut rules, name, SettingRule::Any);
     }
     let bounds = section.strings("bounds").map(|names| names.value).unwrap_or_default();
-    let values = section.section("values", read_values).unwrap_or_default();
-    let mut on_the_way = section.section("on_the_way", read_values).unwrap_or_default();
+    let values = section.section("values", |values| Some(read_values(values))).unwrap_or_default();
+    let mut on_the_way =
+        section.section("on_the_way", |values| Some(read_values(values))).unwrap_or_default();
     for name in bounds {
         let later = on_the_way.remove(&name.value).map(|placed| placed.value);
         add_setting(section, &mut rules, name, SettingRule::Bound(later.unwrap_or_default()));
@@ -254,7 +258,7 @@ fn read_settings(section: &mut Section<'_, '_>) -> Option<HashMap<String, Settin
         let rule = SettingRule::Values(Vec::new(), later.value);
         add_setting(section, &mut rules, Placed { value: name, place: later.place }, rule);
     }
-    Some(rules)
+    rules
 }
 
 fn add_setting(
@@ -276,14 +280,14 @@ fn add_setting(
     }
 }
 
-fn read_values(section: &mut Section<'_, '_>) -> Option<HashMap<String, Placed<Vec<String>>>> {
+fn read_values(section: &mut Section<'_, '_>) -> HashMap<String, Placed<Vec<String>>> {
     let mut values = HashMap::new();
     for name in section.keys() {
         let Some(list) = section.strings(&name.value) else { continue };
         let list = list.map(|list| list.into_iter().map(|value| value.value).collect());
         values.insert(name.value, list);
     }
-    Some(values)
+    values
 }
 
 struct Functions {
@@ -292,7 +296,7 @@ struct Functions {
     listed: HashMap<String, HashSet<String>>,
 }
 
-fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Option<Functions> {
+fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Functions {
     let mut reads: HashSet<String> = BUILTIN_FUNCTIONS
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -310,7 +314,7 @@ fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Option<Functi
             }
         }
     }
-    let refused = section.section("refuse", read_refused);
+    let refused = section.section("refuse", |classes| Some(read_refused(classes)));
     let listed = section.section("listed", |schemas| {
         let mut listed = HashMap::new();
         for schema in schemas.keys() {
@@ -323,20 +327,16 @@ fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Option<Functi
         }
         Some(listed)
     });
-    Some(Functions {
-        reads,
-        refused: refused.unwrap_or_default(),
-        listed: listed.unwrap_or_default(),
-    })
+    Functions { reads, refused: refused.unwrap_or_default(), listed: listed.unwrap_or_default() }
 }
 
-fn read_refused(classes: &mut Section<'_, '_>) -> Option<HashMap<String, String>> {
+fn read_refused(classes: &mut Section<'_, '_>) -> HashMap<String, String> {
     let mut refused = HashMap::new();
     for class in classes.keys() {
         let names = classes.strings(&class.value).into_iter().flat_map(values_of);
         refused.extend(names.map(|name| (name, class.value.clone())));
     }
-    Some(refused)
+    refused
 }
 
 /// What the shipped policy refuses, by function.
@@ -344,7 +344,7 @@ fn read_floor(root: &mut Section<'_, '_>) -> Option<HashMap<String, String>> {
     root.skip_all_but("functions");
     root.section("functions", |functions| {
         functions.skip_all_but("refuse");
-        functions.section("refuse", read_refused)
+        functions.section("refuse", |classes| Some(read_refused(classes)))
     })
 }
 
@@ -352,13 +352,13 @@ fn values_of(list: Placed<Vec<Placed<String>>>) -> impl Iterator<Item = String> 
     list.value.into_iter().map(|name| name.value)
 }
 
-fn read_columns(section: &mut Section<'_, '_>) -> Option<HashMap<String, Vec<String>>> {
+fn read_columns(section: &mut Section<'_, '_>) -> HashMap<String, Vec<String>> {
     let mut columns = HashMap::new();
     for relation in section.keys() {
         let names = section.strings(&relation.value).into_iter().flat_map(values_of).collect();
         columns.extend(qualified_name(section, &relation).map(|relation| (relation, names)));
     }
-    Some(columns)
+    columns
 }
 
 fn qualified_name(section: &mut Section<'_, '_>, name: &Placed<String>) -> Option<String> {

@@ -149,7 +149,7 @@ fn take(
 /// Least and greatest length field of each message that a client may send after login.
 const fn client_bounds(kind: u8) -> Option<(usize, usize)> {
     match kind {
-        b'Q' => Some((5, MAX_CLIENT_FRAME_BYTES)),
+        b'Q' | b'f' => Some((5, MAX_CLIENT_FRAME_BYTES)),
         b'P' => Some((8, MAX_CLIENT_FRAME_BYTES)),
         b'B' => Some((12, MAX_CLIENT_FRAME_BYTES)),
         b'F' => Some((14, MAX_CLIENT_FRAME_BYTES)),
@@ -157,7 +157,6 @@ const fn client_bounds(kind: u8) -> Option<(usize, usize)> {
         b'D' | b'C' => Some((6, 5 + MAX_NAME_BYTES)),
         b'H' | b'S' | b'X' | b'c' => Some((4, 4)),
         b'd' => Some((4, MAX_CLIENT_FRAME_BYTES)),
-        b'f' => Some((5, MAX_CLIENT_FRAME_BYTES)),
         _ => None,
     }
 }

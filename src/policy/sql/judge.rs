@@ -30,12 +30,12 @@ pub fn judge_sql(policy: &Policy, text: &[u8]) -> JudgedSql {
         Err(refusal) => {
             let fingerprint = digest::fingerprint(&String::from_utf8_lossy(text));
             let digest = Digest { fingerprint, ..Digest::default() };
-            JudgedSql { verdict: Verdict::Deny(scan_denial(&refusal)), digest: Arc::new(digest) }
+            JudgedSql { verdict: Verdict::Deny(scan_denial(refusal)), digest: Arc::new(digest) }
         }
     }
 }
 
-fn scan_denial(refusal: &ScanRefusal) -> Denial {
+fn scan_denial(refusal: ScanRefusal) -> Denial {
     let (reason, operation) = match refusal {
         ScanRefusal::Encoding => (Reason::SqlEncoding, "text that is not UTF-8"),
         ScanRefusal::Nul => (Reason::SqlEncoding, "text with a zero byte"),

@@ -51,9 +51,8 @@ pub(super) fn judge_change(
         "transaction_read_only" if *value == NewValue::Default => Err(escape(&setting)),
         "transaction_read_only" => read_only(&setting, value),
         "search_path" => plain_if(is_safe_path(value), &setting),
-        "standard_conforming_strings" => {
-            plain_if(*value == NewValue::Default || is_true(value), &setting)
-        }
+        "standard_conforming_strings" if *value == NewValue::Default => Ok(Change::Plain),
+        "standard_conforming_strings" => plain_if(is_true(value), &setting),
         _ => listed(policy, &setting, value),
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn read_statement(node: Node<'_>, findings: &mut Findings<'_>) -> Rea
         Node::ExplainStmt(explain) => read_explain(explain, findings),
         Node::PrepareStmt(prepare) => read_prepare(prepare, findings),
         Node::ExecuteStmt(execute) => {
-            for parameter in execute.params().iter() {
+            for parameter in execute.params() {
                 findings.read(parameter);
             }
             let name = execute.name().unwrap_or_default().to_owned();
@@ -232,7 +232,7 @@ fn read_lock(lock: &nodes::LockStmt, findings: &mut Findings<'_>) -> Reading {
     if lock.mode != ACCESS_SHARE {
         findings.refuse(Denial::new(Reason::SqlLock, "LOCK TABLE", "statements"));
     }
-    for relation in lock.relations().iter() {
+    for relation in lock.relations() {
         findings.read(relation);
     }
     Reading::of(PieceKind::Quiet, "LOCK TABLE")

@@ -115,13 +115,16 @@ impl Core {
         let front = self.awaited.front_mut().ok_or(ProtocolViolation::UnexpectedAnswer)?;
         let show = front.show;
         match (&front.reply, frame.kind) {
-            (Reply::Parsed, b'1') | (Reply::Bound, b'2') | (Reply::Closed, b'3') => {
-                self.pass(show, frame, out);
+            (Reply::Parsed, b'1')
+            | (Reply::Bound, b'2')
+            | (Reply::Closed, b'3')
+            | (Reply::DescribedPortal, b'n') => {
+                pass(show, frame, out);
                 self.finish_front();
             }
             (Reply::DescribedStatement, b't') => {
                 front.reply = Reply::DescribedPortal;
-                self.pass(show, frame, out);
+                pass(show, frame, out);
             }
             (Reply::DescribedPortal, b'T') => {
                 match show {
@@ -129,10 +132,6 @@ impl Core {
                     Show::Hidden => {}
                     Show::Simple(_) => self.held = Some(frame.raw.to_vec()),
                 }
-                self.finish_front();
-            }
-            (Reply::DescribedPortal, b'n') => {
-                self.pass(show, frame, out);
                 self.finish_front();
             }
             (Reply::Executed, b'H' | b'c') => {
@@ -182,13 +181,6 @@ impl Core {
             }
         }
         self.finish_front();
-    }
-
-    /// Passes a message on that a simple query would not have been answered with.
-    fn pass(&mut self, show: Show, frame: Frame<'_>, out: &mut Outbox) {
-        if matches!(show, Show::All) {
-            out.client().extend_from_slice(frame.raw);
-        }
     }
 
     fn finish_front(&mut self) {
@@ -335,6 +327,13 @@ impl Core {
             reply::ready(self.tx, out.client());
             Phase::Idle
         }))
+    }
+}
+
+/// Passes a message on that a simple query would not have been answered with.
+fn pass(show: Show, frame: Frame<'_>, out: &mut Outbox) {
+    if matches!(show, Show::All) {
+        out.client().extend_from_slice(frame.raw);
     }
 }
 
