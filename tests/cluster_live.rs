@@ -42,7 +42,7 @@ fn wait_until(condition: impl Fn() -> bool) -> bool {
         if condition() {
             return true;
         }
-        thread::yield_now();
+        thread::park_timeout(Duration::from_millis(20));
     }
     false
 }
@@ -189,14 +189,16 @@ fn the_parent_that_is_killed() {
 
 #[test]
 fn a_parent_killed_by_any_signal_leaves_no_server_and_no_folder() {
-    for signal in ["KILL", "TERM", "INT", "HUP"] {
-        let mut parent = Parent::start();
-        assert!(is_running(parent.server) && parent.folder.exists());
+    let mut parents = ["KILL", "TERM", "INT", "HUP"].map(|signal| (signal, Parent::start()));
 
+    for (signal, parent) in &mut parents {
+        assert!(is_running(parent.server) && parent.folder.exists());
         let kill = format!("kill -s {signal} {}", parent.process.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         parent.process.wait().unwrap();
+    }
 
+    for (signal, parent) in &parents {
         assert!(wait_until(|| !parent.folder.exists()), "SIG{signal} leaves the folder");
         assert!(wait_until(|| !is_running(parent.server)), "SIG{signal} leaves the server");
         assert!(wait_until(|| processes_in(&parent.folder).is_empty()), "SIG{signal}");

@@ -24,14 +24,16 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Waits for the end of its input. Each line names the signal that stops the process in our charge
 /// and its number; an empty line says that there is none now. The process gets five seconds, then
-/// it is killed; its own children may need a moment longer, hence the loop around `rm`.
+/// it is killed; its own children may need a moment longer, hence the loop around `rm`. A process
+/// that has ended but that nobody reaps (as in containers without an init) is not waited for.
 const WATCHER: &str = r#"
 trap '' HUP INT TERM
+is_running() { kill -0 "$pid" && ! grep -qs '^State:.*Z' "/proc/$pid/status"; }
 while read -r a b; do signal=$a pid=$b; done
 if [ -n "$pid" ]; then
   kill -s "$signal" "$pid"
   tries=0
-  while kill -0 "$pid" && [ "$tries" -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
+  while is_running && [ "$tries" -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
   [ "$tries" -lt 100 ] || kill -s KILL "$pid"
 fi
 tries=0

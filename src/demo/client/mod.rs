@@ -33,7 +33,7 @@ pub enum ClientError {
     Authentication(u32),
     /// The connection broke, or never was.
     #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The server does not know the password that it should know.
     #[error("the server could not show that it knows the password")]
     NotTheServer,
@@ -43,6 +43,19 @@ pub enum ClientError {
     /// The server said no.
     #[error(transparent)]
     Refused(#[from] ServerError),
+    /// The server says nothing.
+    #[error("the server was silent for {} s", PATIENCE.as_secs())]
+    Silent,
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // What a socket's timeout is called differs between systems.
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Silent,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// Who logs in, to what, with which start-up parameters.
