@@ -2,7 +2,7 @@
 //!
 //! It exists beside the real drivers because it does what they do not: it sends single messages,
 //! also wrong ones, and shows every field of the answer and the state behind it. It shares no code
-//! with the gate. Every wait ends: a server that says nothing for [`PATIENCE`] is an error.
+//! with the gate. Every wait ends: a server that says nothing for half a minute is an error.
 
 pub mod message;
 pub mod reply;
