@@ -159,6 +159,17 @@ fn a_log_that_somebody_has_changed_is_not_opened_and_the_file_is_named() {
 }
 
 #[test]
+fn a_file_that_is_not_a_log_is_left_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let text = "a list of ours\nwithout an end";
+    fs::write(segment(dir.path(), 0), text).unwrap();
+
+    why(AuditLog::open(settings(dir.path())));
+
+    assert_eq!(fs::read_to_string(segment(dir.path(), 0)).unwrap(), text);
+}
+
+#[test]
 fn a_file_with_the_name_of_no_segment_is_an_error() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("audit-old.jsonl"), "").unwrap();

@@ -87,6 +87,7 @@ impl AuditLog {
         let flusher = Some(flusher);
         let log = Self { shared, sql: settings.sql, gate, process, flusher, _lock: opened.lock };
         if opened.cut > 0 {
+            tracing::warn!(bytes = opened.cut, "a torn line was cut off the audit log");
             log.record_cut(opened.cut).map_err(|_| OpenError::CannotWrite(settings.dir))?;
         }
         Ok(log)

@@ -69,10 +69,11 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let path = segments.last().map_or(path, |newest| newest.path.clone());
     let mut file = append_to(&path).map_err(at(&path))?;
     let tail = Tail::read(&mut file).map_err(at(&path))?;
+    let next_seq = next_seq(first_seq, &file, &tail, &path)?;
+    // Only now that it is known to be a log of ours.
     if tail.torn > 0 {
         file.set_len(tail.length).map_err(at(&path))?;
     }
-    let next_seq = next_seq(first_seq, &file, &tail, &path)?;
     // The name of a new file and a new length must not be lost once lines are promised to be there.
     file.sync_all().map_err(at(&path))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
