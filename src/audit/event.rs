@@ -5,6 +5,10 @@
 //! time, sequence number, ids, the peer and the policy in force. What comes back is a [`Receipt`]:
 //! no receipt, no act.
 
+use std::net::SocketAddr;
+
+use uuid::Uuid;
+
 use crate::policy::reason::Reason;
 use crate::policy::sql::Digest;
 
@@ -34,7 +38,59 @@ pub trait Ledger {
     fn follow_up(&mut self, entry: &Entry<'_>);
 }
 
-/// What kind of thing happened (AUDIT_EVENT section 3.1).
+/// Opens a [`Ledger`] for each session.
+pub trait Auditor: Send + Sync {
+    /// A ledger that says on every line who acts, from where and on which server.
+    fn open(&self, facts: SessionFacts) -> Box<dyn Ledger + Send>;
+}
+
+/// What is known of a session from its login on, repeated on each of its lines so that no reader
+/// has to join.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    /// The session's id.
+    pub session: Uuid,
+    /// The peer; `None` over a unix socket.
+    pub client: Option<SocketAddr>,
+    /// The server behind the gate: `host:port` or the path of a unix socket.
+    pub server: String,
+    /// The role in the start-up packet.
+    pub user: Option<String>,
+    /// The database in the start-up packet.
+    pub database: Option<String>,
+    /// The client's own name for itself.
+    pub application: Option<String>,
+    /// How the client proved who it is.
+    pub method: AuthMethod,
+}
+
+/// How a client proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// By a TLS client certificate, to the gate.
+    Cert,
+    /// Not at all, or not yet.
+    None,
+    /// To the server, through the gate.
+    Passthrough,
+    /// By SCRAM, to the gate.
+    Scram,
+}
+
+impl AuthMethod {
+    /// The word in the log.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Cert => "cert",
+            Self::None => "none",
+            Self::Passthrough => "passthrough",
+            Self::Scram => "scram",
+        }
+    }
+}
+
+/// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A cancel request.
@@ -51,6 +107,8 @@ pub enum Kind {
     GateStop,
     /// A log with a torn tail was found and cut on start.
     GateCrashRecovered,
+    /// The log can be written again.
+    GateRecovered,
     /// A bound was met.
     LimitHit,
     /// A policy is in force.
@@ -75,6 +133,7 @@ impl Kind {
             Self::GateStart => "gate.start",
             Self::GateStop => "gate.stop",
             Self::GateCrashRecovered => "gate.crash_recovered",
+            Self::GateRecovered => "gate.recovered",
             Self::LimitHit => "limit.hit",
             Self::PolicyLoaded => "policy.loaded",
             Self::SessionAuth => "session.auth",
@@ -158,6 +217,8 @@ pub struct Entry<'a> {
     /// What the gate itself did to the server because of a denial: `abort` when it failed the
     /// client's open transaction.
     pub gate_action: Option<&'a str>,
+    /// What went over the wire, for `session.close`.
+    pub traffic: Option<Traffic>,
 }
 
 impl Entry<'_> {
@@ -175,6 +236,7 @@ impl Entry<'_> {
             response: None,
             upstream_contacted: None,
             gate_action: None,
+            traffic: None,
         }
     }
 }
@@ -203,5 +265,14 @@ pub struct Response<'a> {
     /// Rows returned.
     pub rows: u64,
     /// Bytes sent to the client for it.
+    pub bytes_out: u64,
+}
+
+/// What went over the wire between client and gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
     pub bytes_out: u64,
 }
