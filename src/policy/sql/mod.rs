@@ -4,6 +4,11 @@
 //! default deny over node kinds) with [`function`] and [`setting`] → [`second_reader`] (an
 //! independent parser that must not see more) → [`Judgement`].
 
+pub mod keyword;
+pub mod lexer;
+pub mod prescan;
+pub mod second_reader;
+
 use std::sync::Arc;
 
 use crate::policy::verdict::Verdict;
