@@ -4,8 +4,10 @@
 //! default deny over node kinds) with [`function`] and [`setting`] → [`second_reader`] (an
 //! independent parser that must not see more) → [`Judgement`].
 
+pub mod digest;
 pub mod keyword;
 pub mod lexer;
+pub mod position;
 pub mod prescan;
 pub mod second_reader;
 
