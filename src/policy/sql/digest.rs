@@ -1,6 +1,6 @@
 //! A statement as the audit log may keep it: without the data in it.
 //!
-//! libpg_query's own `normalize` leaves comments, the values of `SET`, `EXECUTE`, `COPY … TO` and
+//! `libpg_query`'s own `normalize` leaves comments, the values of `SET`, `EXECUTE`, `COPY … TO` and
 //! most utility statements, and integers in `ORDER BY` and types. Any of them may hold a secret, so
 //! every literal is masked here by its shape alone, wherever it stands, and comments are dropped.
 //! What is left are keywords, names and operators.
@@ -68,4 +68,80 @@ fn highest_parameter(text: &str) -> u32 {
 
 fn written(text: &str, token: Token) -> Option<&str> {
     text.get(token.start..token.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fingerprint, normalized};
+
+    fn normal(text: &str) -> String {
+        normalized(text).unwrap()
+    }
+
+    #[test]
+    fn literals_become_parameters_behind_the_texts_own() {
+        assert_eq!(normal("select $2, 'a', 1.5 from t"), "select $2, $3, $4 from t");
+        assert_eq!(normal("select 1 group by 1 order by 1"), "select $1 group by $2 order by $3");
+        assert_eq!(normal("select '1'::varchar(20)"), "select $1::varchar($2)");
+    }
+
+    #[test]
+    fn no_kind_of_literal_is_left() {
+        for literal in [
+            "'s3cret'",
+            "'s3'\n'cret'",
+            r"E's3\'cret'",
+            "B'0101'",
+            "X'5ec'",
+            "N's3cret'",
+            "$$s3cret$$",
+            "$é$s3cret$é$",
+            "U&'s3cret'",
+            "0x5ec",
+            "1_000",
+            ".5",
+            "1e-10",
+        ] {
+            assert_eq!(normal(&format!("select {literal}, a")), "select $1, a", "{literal}");
+        }
+    }
+
+    #[test]
+    fn utility_statements_lose_their_literals_too() {
+        for (text, expected) in [
+            ("CREATE ROLE x PASSWORD 's3cret'", "CREATE ROLE x PASSWORD $1"),
+            ("SET x = 's3cret'", "SET x = $1"),
+            ("EXECUTE p('s3cret')", "EXECUTE p($1)"),
+            ("COPY t TO '/s3cret'", "COPY t TO $1"),
+            ("DECLARE c CURSOR FOR SELECT 's3cret'", "DECLARE c CURSOR FOR SELECT $1"),
+            ("EXPLAIN SELECT 's3cret'", "EXPLAIN SELECT $1"),
+            ("NOTIFY c, 's3cret'", "NOTIFY c, $1"),
+            ("DO $$ s3cret $$", "DO $1"),
+        ] {
+            assert_eq!(normal(text), expected);
+        }
+    }
+
+    #[test]
+    fn comments_are_dropped_and_lines_joined() {
+        let text = "/* s3cret */ select a -- s3cret\n  /* /* s3cret */ */ from\n\tt -- s3cret";
+        assert_eq!(normal(text), "select a from t");
+    }
+
+    #[test]
+    fn names_are_kept_as_written() {
+        let text = r#"select "It's", a$$, U&"\0061""#;
+        assert_eq!(normal(text), text);
+    }
+
+    #[test]
+    fn what_does_not_parse_is_not_kept() {
+        assert_eq!(normalized("select s3cret from from"), None);
+        assert_eq!(normalized("select 's3cret"), None);
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_head_of_the_hash() {
+        assert_eq!(fingerprint("abc"), "ba7816bf8f01cfea");
+    }
 }

@@ -29,7 +29,7 @@ pub enum TokenKind {
     Identifier,
     /// `42`, `.5`, `1e10`, `0x1F`.
     Number,
-    /// `+`, `<->`, `@@`.
+    /// `+`, `<->`, `::`.
     Operator,
     /// `$1`.
     Parameter,
@@ -121,6 +121,7 @@ impl<'a> Lexer<'a> {
                 (TokenKind::Identifier, self.end_of(start, is_identifier_part))
             }
             _ if is_operator(first) => (TokenKind::Operator, self.operator(start)),
+            (b':', Some(b':' | b'=')) | (b'.', Some(b'.')) => (TokenKind::Operator, start + 2),
             _ => (TokenKind::Punctuation(first), start + 1),
         }
     }
@@ -177,8 +178,8 @@ impl<'a> Lexer<'a> {
             at = self.first(at, |byte| {
                 byte == quote || (byte == b'\\' && escapes == Escapes::Backslash)
             })?;
-            let escaped = self.byte(at) == Some(b'\\') || self.byte(at + 1) == Some(quote);
-            if !escaped {
+            let goes_on = self.byte(at) == Some(b'\\') || self.byte(at + 1) == Some(quote);
+            if !goes_on {
                 return Some(at);
             }
             at += 2;
@@ -235,17 +236,15 @@ impl<'a> Lexer<'a> {
 
     /// A number with whatever letters stick to it, which PostgreSQL refuses as junk.
     fn number(&self, start: usize) -> usize {
-        let mut at = start;
-        loop {
-            at = self.end_of(at, |byte| byte != b'$' && is_identifier_part(byte));
-            let exponent =
-                self.byte(at.saturating_sub(1)).is_some_and(|b| matches!(b, b'e' | b'E'));
-            match (self.byte(at), self.byte(at + 1)) {
-                (Some(b'.'), next) if next != Some(b'.') => at += 1,
-                (Some(b'+' | b'-'), Some(b'0'..=b'9')) if exponent => at += 1,
-                _ => return at,
-            }
+        let digits = |at| self.end_of(at, |byte| byte != b'$' && is_identifier_part(byte));
+        let mut at = digits(start);
+        if self.byte(at) == Some(b'.') && self.byte(at + 1) != Some(b'.') {
+            at = digits(at + 1);
         }
+        let exponent = self.byte(at - 1).is_some_and(|last| matches!(last, b'e' | b'E'));
+        let signed = matches!(self.byte(at), Some(b'+' | b'-'))
+            && self.byte(at + 1).is_some_and(|digit| digit.is_ascii_digit());
+        if exponent && signed { digits(at + 1) } else { at }
     }
 
     /// The longest run of operator characters, less a comment in it and less trailing signs, as the
@@ -307,4 +306,119 @@ const fn is_identifier_part(byte: u8) -> bool {
 
 fn is_operator(byte: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lexer, TokenKind};
+
+    use proptest::prelude::{any, proptest};
+
+    /// The tokens that are no white space, as written.
+    fn cut(text: &str) -> Vec<&str> {
+        Lexer::new(text.as_bytes())
+            .filter(|token| token.kind != TokenKind::Whitespace)
+            .map(|token| &text[token.start..token.end])
+            .collect()
+    }
+
+    fn last_kind(text: &str) -> TokenKind {
+        Lexer::new(text.as_bytes()).last().unwrap().kind
+    }
+
+    #[test]
+    fn a_continued_escape_string_keeps_its_backslashes() {
+        for gap in ["\n", "\r", " \t\n ", " -- c\n", "\n-- c\n--d\r"] {
+            let string = format!("E'a'{gap}'\\''");
+            let text = format!("{string}; DELETE FROM t --'");
+            assert_eq!(cut(&text), [string.as_str(), ";", "DELETE", "FROM", "t", "--'"]);
+        }
+    }
+
+    #[test]
+    fn a_string_goes_on_only_behind_a_newline() {
+        assert_eq!(cut("'a'\n'b'"), ["'a'\n'b'"]);
+        assert_eq!(cut("'a' 'b'"), ["'a'", "'b'"]);
+        assert_eq!(cut("'a' -- c"), ["'a'", "-- c"]);
+        assert_eq!(cut("'a'\n/**/'b'"), ["'a'", "/**/", "'b'"]);
+        assert_eq!(cut("$$a$$\n'b'"), ["$$a$$", "'b'"]);
+    }
+
+    #[test]
+    fn a_backslash_is_a_plain_byte_outside_of_escape_strings() {
+        for string in [r"'\'", r"B'\'", r"x'\'", r"N'\'", r"U&'\'", r#"U&"\""#, r#""\""#] {
+            assert_eq!(cut(&format!("{string};")), [string, ";"]);
+        }
+        assert_eq!(cut(r"e'\';';"), [r"e'\';'", ";"]);
+        assert_eq!(cut(r"ae'\';"), ["ae", r"'\'", ";"]);
+    }
+
+    #[test]
+    fn doubled_quotes_stay_inside() {
+        assert_eq!(cut(r#"'a''b' "c""d""#), ["'a''b'", r#""c""d""#]);
+    }
+
+    #[test]
+    fn dollar_quotes_end_at_their_own_tag_only() {
+        assert_eq!(cut("$é$ $e$ $$ $é$;"), ["$é$ $e$ $$ $é$", ";"]);
+        assert_eq!(cut("$$a$b$$;"), ["$$a$b$$", ";"]);
+        assert_eq!(cut("$a$$a$;"), ["$a$$a$", ";"]);
+        assert_eq!(cut("a$$ b$c$ $1 $1$ $"), ["a$$", "b$c$", "$1", "$1", "$", "$"]);
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_line_comment() {
+        assert_eq!(cut("-- a\rb-- c\nd"), ["-- a", "b", "-- c", "d"]);
+    }
+
+    #[test]
+    fn block_comments_nest() {
+        assert_eq!(cut("/* /*/ */ ' **/ */a"), ["/* /*/ */ ' **/", "*/", "a"]);
+        assert_eq!(last_kind("/*/*/**/*/*/"), TokenKind::Comment(3));
+        assert_eq!(last_kind("/*/*/**/*/"), TokenKind::Unterminated(3));
+    }
+
+    #[test]
+    fn operators_stop_before_comments_and_give_back_signs() {
+        assert_eq!(cut("1+--c"), ["1", "+", "--c"]);
+        assert_eq!(cut("1*/*c*/2"), ["1", "*", "/*c*/", "2"]);
+        assert_eq!(cut("1*-+2 @-1"), ["1", "*", "-", "+", "2", "@-", "1"]);
+        assert_eq!(cut("a::b:=c..d<=e"), ["a", "::", "b", ":=", "c", "..", "d", "<=", "e"]);
+    }
+
+    #[test]
+    fn numbers_keep_their_sign_in_the_exponent_only() {
+        assert_eq!(cut("1.5e-3-.5+1..2"), ["1.5e-3", "-", ".5", "+", "1", "..", "2"]);
+        assert_eq!(cut("1.2.3 0x1F 1_000"), ["1.2", ".3", "0x1F", "1_000"]);
+    }
+
+    #[test]
+    fn what_does_not_end_reaches_to_the_end() {
+        for text in ["'a", r"E'\'", r"E'\", r#""a"#, r#"U&"a"#, "$a$ $b$", "'a'\n'b"] {
+            assert_eq!(last_kind(text), TokenKind::Unterminated(0), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_covered_without_a_gap(
+            text in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut at = 0;
+            for token in Lexer::new(&text) {
+                assert_eq!(token.start, at);
+                assert!(token.end > at);
+                at = token.end;
+            }
+            assert_eq!(at, text.len());
+        }
+
+        #[test]
+        fn nasty_text_is_cut_at_character_boundaries(
+            text in r#"[eEuU&$'"/*\-\\ \na1.é;:+@]{0,40}"#,
+        ) {
+            let pieces = Lexer::new(text.as_bytes()).map(|token| &text[token.start..token.end]);
+            assert_eq!(pieces.collect::<String>(), text);
+        }
+    }
 }

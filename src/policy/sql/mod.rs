@@ -22,6 +22,13 @@ pub mod prescan;
 pub mod second_reader;
 pub mod setting;
 
+pub mod digest;
+pub mod keyword;
+pub mod lexer;
+pub mod position;
+pub mod prescan;
+pub mod second_reader;
+
 use std::sync::Arc;
 
 use crate::policy::verdict::{Denial, Verdict};

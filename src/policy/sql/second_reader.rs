@@ -1,7 +1,7 @@
 //! The second opinion: an independent parser must not see more in a text than PostgreSQL's own
 //! grammar saw.
 //!
-//! The judge is libpg_query. This reader guards against a mistake in *our* use of it: a node that the
+//! The judge is `libpg_query`. This reader guards against a mistake in *our* use of it: a node that the
 //! walk passed over, a statement that it did not count. So only one direction counts. What sqlparser
 //! sees and the judge did not (a write, another statement, relation or function) is a refusal; what
 //! it does not see is its own lack of PostgreSQL's grammar and proves nothing. It is never asked
@@ -273,4 +273,143 @@ fn folded(ident: &Ident) -> String {
     };
     name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FirstReading, Opinion, second_opinion, sees_write};
+
+    /// One statement with these relations and functions, in words.
+    fn first(relations: &str, functions: &str) -> FirstReading {
+        let words = |list: &str| list.split_whitespace().map(str::to_owned).collect();
+        FirstReading { statements: 1, relations: words(relations), functions: words(functions) }
+    }
+
+    fn opinion(text: &str, relations: &str, functions: &str) -> Opinion {
+        second_opinion(text, &first(relations, functions))
+    }
+
+    #[test]
+    fn a_plain_read_is_agreed_to() {
+        let text = "WITH c AS (SELECT f(1) FROM s.T) SELECT count(*) FROM c JOIN g(2) ON true";
+        assert_eq!(opinion(text, "t", "f count g"), Opinion::Agrees);
+    }
+
+    #[test]
+    fn what_the_first_reader_did_not_see_is_a_differential() {
+        for (text, what) in [
+            ("SELECT 1; SELECT 2", "another number of statements"),
+            ("", "another number of statements"),
+            ("SELECT 1 FROM a, b", "another relation"),
+            ("SELECT f(1) FROM a", "another function"),
+            ("SELECT 1 FROM a, f(1)", "another function"),
+            ("SELECT 1 FROM a CROSS JOIN LATERAL f(1)", "another function"),
+            ("DELETE FROM a", "a write"),
+            ("WITH w AS (DELETE FROM a RETURNING 1) SELECT 1 FROM w", "a write"),
+            ("SELECT 1 INTO b FROM a", "a write"),
+            ("SELECT 1 FROM (SELECT 1 FROM a FOR UPDATE) s", "a write"),
+            ("EXPLAIN ANALYZE CREATE TABLE b AS SELECT 1", "a write"),
+            ("COPY a TO '/tmp/a'", "a write"),
+            ("COPY a TO PROGRAM 'x'", "a write"),
+            ("COPY a FROM STDIN", "a write"),
+            ("LOCK TABLE a", "a write"),
+            ("LOCK TABLE a IN SHARE MODE", "a write"),
+            ("PREPARE p AS INSERT INTO a VALUES (1)", "a write"),
+        ] {
+            assert_eq!(opinion(text, "a", ""), Opinion::SeesMore(what), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_first_reader_sees_is_no_differential() {
+        assert_eq!(opinion("SELECT 1", "a b", "f"), Opinion::Agrees);
+        assert_eq!(opinion("SELECT extract(year FROM a)", "", "extract"), Opinion::Agrees);
+    }
+
+    #[test]
+    fn session_statements_are_no_writes() {
+        for text in [
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK TO SAVEPOINT s",
+            "SAVEPOINT s",
+            "SET x = 1",
+            "RESET x",
+            "SHOW x",
+            "SHOW TABLES",
+            "DISCARD ALL",
+            "DEALLOCATE ALL",
+            "DECLARE c CURSOR FOR SELECT 1",
+            "FETCH 1 FROM c",
+            "CLOSE c",
+            "EXPLAIN SELECT 1",
+            "PREPARE p AS SELECT 1",
+            "EXECUTE p",
+            "COPY a TO STDOUT",
+            "LOCK TABLE a IN ACCESS SHARE MODE",
+        ] {
+            assert_eq!(opinion(text, "a", ""), Opinion::Agrees, "{text}");
+        }
+    }
+
+    #[test]
+    fn keywords_that_it_takes_for_names_harm_no_read() {
+        for text in [
+            "SELECT * FROM ONLY t",
+            "SELECT * FROM ONLY (t)",
+            "SELECT * FROM t JOIN ONLY t ON true",
+            "SELECT ROW(1), ARRAY(SELECT 1 FROM t), coalesce(1, 2), nullif(1, 2), greatest(1, 2)",
+            "SELECT current_user, current_date, localtimestamp",
+            "SELECT 'a' LIKE ALL (ARRAY['a'])",
+            "SELECT (VALUES (1))",
+            "SELECT * FROM user",
+        ] {
+            assert_eq!(opinion(text, "t", ""), Opinion::Agrees, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_keyword_in_quotes_or_behind_a_dot_is_a_name() {
+        assert_eq!(
+            opinion("SELECT * FROM \"only\"", "t", ""),
+            Opinion::SeesMore("another relation")
+        );
+        assert_eq!(
+            opinion("SELECT \"coalesce\"(1)", "", ""),
+            Opinion::SeesMore("another function")
+        );
+        assert_eq!(opinion("SELECT s.coalesce(1)", "", ""), Opinion::SeesMore("another function"));
+    }
+
+    #[test]
+    fn names_are_folded_and_cut_as_postgresql_does() {
+        let long = "é".repeat(40);
+        assert_eq!(opinion(&format!("SELECT * FROM {long}"), &long[..62], ""), Opinion::Agrees);
+        assert_eq!(opinion("SELECT * FROM Tİ", "tİ", ""), Opinion::Agrees);
+        assert_eq!(opinion("SELECT * FROM \"T\"", "T", ""), Opinion::Agrees);
+    }
+
+    #[test]
+    fn what_it_cannot_read_it_does_not_judge() {
+        for text in [
+            "SELECT 1 COLLATE",
+            "SELECT 'a",
+            "SELECT U&\"set\\005fconfig\"('a', 'b', false)",
+            "SELECT ((((((((((((((((((((((((((((((((((((((((((((((((((((((1",
+        ] {
+            assert_eq!(opinion(text, "", ""), Opinion::CannotRead, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_whose_tree_would_take_gigabytes_is_not_read() {
+        assert_eq!(opinion(&"SELECT;".repeat(100_000), "", ""), Opinion::CannotRead);
+    }
+
+    #[test]
+    fn a_write_in_a_text_that_postgresql_rejects_is_seen() {
+        assert!(sees_write("DELETE FROM a LIMIT 1"));
+        assert!(!sees_write("SELECT TOP 1 a FROM t"));
+        assert!(!sees_write("DELETE FROM"));
+    }
 }
