@@ -159,6 +159,7 @@ impl<'p> Findings<'p> {
 
     fn sampling(&mut self, sample: &nodes::RangeTableSample) {
         let (schema, name) = split_name(sample.method());
+        self.functions.extend(name.map(ToOwned::to_owned));
         let builtin = matches!(schema, None | Some("pg_catalog"))
             && matches!(name, Some("bernoulli" | "system"));
         if !builtin {

@@ -15,19 +15,12 @@ mod variable;
 mod verb;
 
 pub mod digest;
-mod keyword;
-mod lexer;
-pub mod position;
-pub mod prescan;
-pub mod second_reader;
-pub mod setting;
-
-pub mod digest;
 pub mod keyword;
 pub mod lexer;
 pub mod position;
 pub mod prescan;
 pub mod second_reader;
+pub mod setting;
 
 use std::sync::Arc;
 

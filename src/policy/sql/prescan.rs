@@ -16,7 +16,7 @@ pub struct Caps {
     pub bytes: usize,
     /// How deeply `/*` may nest.
     pub comment_depth: usize,
-    /// How deeply `(` and `[` may nest, counted together.
+    /// How deeply `(` and `[`, counted together, and `CASE` may nest.
     pub nesting: usize,
     /// Bytes that the server's scanner may read in vain (see [`Lexer::rescanned`]).
     pub rescanned: usize,
@@ -63,6 +63,8 @@ pub enum ScanRefusal {
 pub enum Nested {
     /// `(` and `[`.
     Brackets,
+    /// `CASE`.
+    Cases,
     /// `/*`.
     Comments,
 }
@@ -95,6 +97,9 @@ pub fn prescan(text: &[u8], caps: Caps) -> Result<&str, ScanRefusal> {
     let mut lexer = Lexer::new(text);
     let mut shape = Shape::default();
     while let Some(token) = lexer.next() {
+        if token.kind == TokenKind::Identifier {
+            shape.take_word(text.get(token.start..token.end).unwrap_or_default(), caps)?;
+        }
         shape.take(token, caps)?;
         if lexer.rescanned() > caps.rescanned {
             return Err(ScanRefusal::TooMany(Counted::OperatorCharacters));
@@ -107,6 +112,8 @@ pub fn prescan(text: &[u8], caps: Caps) -> Result<&str, ScanRefusal> {
 #[derive(Default)]
 struct Shape {
     tokens: usize,
+    /// `CASE` without its `END`.
+    cases: usize,
     level: Level,
     /// The levels around the present one, outermost first.
     around: Vec<Level>,
@@ -128,6 +135,19 @@ impl Level {
 }
 
 impl Shape {
+    /// Parsers recurse into CASE as they do into brackets.
+    fn take_word(&mut self, word: &[u8], caps: Caps) -> Result<(), ScanRefusal> {
+        if word.eq_ignore_ascii_case(b"case") {
+            self.cases += 1;
+        } else if word.eq_ignore_ascii_case(b"end") {
+            self.cases = self.cases.saturating_sub(1);
+        }
+        if self.cases > caps.nesting {
+            return Err(ScanRefusal::TooDeep(Nested::Cases));
+        }
+        Ok(())
+    }
+
     fn take(&mut self, token: Token, caps: Caps) -> Result<(), ScanRefusal> {
         match token.kind {
             TokenKind::Whitespace => return Ok(()),
