@@ -5,6 +5,9 @@ pub mod frame;
 pub mod message;
 pub mod startup;
 
+pub mod handshake;
+pub mod posture;
+
 pub mod outbox;
 pub mod prepared;
 pub mod reply;
