@@ -13,5 +13,12 @@ pub mod prepared;
 pub mod reply;
 pub mod session;
 
+pub mod dismissal;
+
 pub mod cancel;
 pub mod upstream;
+pub mod wire;
+
+pub mod gate;
+pub mod login;
+pub mod pump;
