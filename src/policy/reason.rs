@@ -9,6 +9,8 @@
 pub enum Reason {
     /// The audit log cannot be written; nothing may happen that is not recorded.
     AuditUnavailable,
+    /// The server refused the login.
+    AuthFailed,
     /// A fault of the gate itself.
     Internal,
     /// Too many connections at once.
@@ -71,8 +73,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AuditUnavailable,
+        Self::AuthFailed,
         Self::Internal,
         Self::LimitConnections,
         Self::Posture,
@@ -109,6 +112,7 @@ impl Reason {
     pub const fn code(self) -> &'static str {
         match self {
             Self::AuditUnavailable => "audit-unavailable",
+            Self::AuthFailed => "auth-failed",
             Self::Internal => "internal",
             Self::LimitConnections => "limit-connections",
             Self::Posture => "posture",
@@ -152,6 +156,7 @@ impl Reason {
     pub const fn sqlstate(self) -> &'static str {
         match self {
             Self::AuditUnavailable => "58030",
+            Self::AuthFailed => "28P01",
             Self::Internal | Self::Tripwire => "XX000",
             Self::LimitConnections => "53300",
             Self::Posture | Self::ProtoReplication | Self::ProtoStuffing => "28000",
@@ -198,6 +203,9 @@ impl Reason {
         match self {
             Self::AuditUnavailable => {
                 "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves."
+            }
+            Self::AuthFailed => {
+                "Check role, password and database; the server decides, not this gate."
             }
             Self::Internal | Self::Tripwire => {
                 "Reconnect. If it happens again, tell the operator of this gate the event number above."

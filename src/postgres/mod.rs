@@ -5,12 +5,22 @@ pub mod frame;
 pub mod message;
 pub mod startup;
 
+pub mod handshake;
+pub mod posture;
+
 pub mod outbox;
 pub mod prepared;
 pub mod reply;
 pub mod session;
 
+pub mod dismissal;
+
 pub mod verdicts;
 
 pub mod cancel;
 pub mod upstream;
+pub mod wire;
+
+pub mod gate;
+pub mod login;
+pub mod pump;

@@ -238,9 +238,9 @@ pub enum Verb {
     Describe = b'D',
 }
 
-/// Capacity above which an emptied buffer is given back: 16 KiB. An idle connection then holds
-/// close to nothing.
-const KEEP_BYTES: usize = 16 * 1024;
+/// Capacity above which an emptied buffer is given back: 256 bytes, enough for a prepared statement
+/// under way. An idle connection then holds close to nothing.
+const KEEP_BYTES: usize = 256;
 
 fn drop_front(buffer: &mut Vec<u8>, count: usize) {
     if count < buffer.len() {

@@ -269,7 +269,8 @@ impl PinnedStartup {
         settings: &dyn StartupSettings,
     ) -> Result<Self, StartupRefusal> {
         let mut pinned = Self {
-            minor: message.minor.min(NEWEST_MINOR),
+            // There never was a 3.1.
+            minor: if message.minor < NEWEST_MINOR { 0 } else { NEWEST_MINOR },
             user: String::new(),
             database: String::new(),
             application_name: None,
@@ -327,6 +328,12 @@ impl PinnedStartup {
         self.parameters.retain(|(known, _)| *known != name);
         self.parameters.push((name, value.to_owned()));
         Ok(())
+    }
+
+    /// Whether the client itself gave this setting a value.
+    #[must_use]
+    pub fn sets(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(known, _)| known == name)
     }
 
     /// The packet as it goes to the server.

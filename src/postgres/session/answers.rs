@@ -361,7 +361,8 @@ pub(crate) fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
 }
 
 /// A field of an error or notice body.
-fn field(body: &[u8], code: u8) -> Option<&[u8]> {
+#[must_use]
+pub(crate) fn field(body: &[u8], code: u8) -> Option<&[u8]> {
     body.split(|&byte| byte == 0).find_map(|part| match part.split_first() {
         Some((&first, text)) if first == code => Some(text),
         _ => None,

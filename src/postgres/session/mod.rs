@@ -28,6 +28,7 @@ use crate::postgres::session::awaited::{Awaited, Reply, Show};
 use crate::postgres::session::simple::Script;
 
 pub use crate::postgres::session::answers::{PINNED, Pins, Severity};
+pub(crate) use crate::postgres::session::answers::{field, parameter_status};
 
 /// Most answers that may be outstanding in one series: 65,536, about 20,000 pipelined statements.
 const MAX_AWAITED: usize = 65_536;
@@ -183,6 +184,12 @@ impl Session {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.core.awaited.is_empty()
+    }
+
+    /// Whether nothing is under way, not even a transaction: the session can end without harm.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.core.tx == TxState::Idle
     }
 
     /// Takes a whole message of the client.

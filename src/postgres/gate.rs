@@ -1,0 +1,450 @@
+//! The gate: takes connections, has them logged in, and pumps their sessions until they end.
+//!
+//! No rules live here. What is refused, and in which words, the pure half says; this half opens and
+//! closes sockets, has records written before it acts, and owns every task that it starts.
+
+use std::future::Future;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use uuid::Uuid;
+
+use crate::audit::event::{AuditUnavailable, Decision, Entry, Kind, Ledger, Receipt};
+use crate::listen::stream::Stream;
+use crate::listen::{Listener, Peer};
+use crate::policy::reason::Reason;
+use crate::postgres::cancel::{CancelKeys, IssuedKey};
+use crate::postgres::dismissal::Dismissal;
+use crate::postgres::handshake::Negotiation;
+use crate::postgres::login;
+use crate::postgres::login::{LoggedIn, Login};
+use crate::postgres::posture::{Posture, PosturePolicy, searches_catalog_first};
+use crate::postgres::pump::{End, Pump, Side};
+use crate::postgres::reply::Complaint;
+use crate::postgres::session::{Judge, Ports, Session};
+use crate::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
+use crate::postgres::upstream::{CancelTarget, Upstream};
+use crate::postgres::wire::Wire;
+
+/// How long a login may take in all: 60 s, as PostgreSQL's `authentication_timeout`.
+const LOGIN_PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long sessions may go on after the gate was told to stop: 10 s, what service managers grant.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the last words of the rest may take: 3 s.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Connections beyond the limit that are heard at the same time: 64. They can only cancel, or be
+/// told that the gate is full; what comes on top is closed unheard.
+const STANDING_PLACES: usize = 64;
+
+/// The port to the audit log.
+pub trait Auditor: Send + Sync {
+    /// A ledger that adds these facts to every entry. A connection opens one before its start-up
+    /// packet is understood and another one, with the same session id, after.
+    fn open(&self, facts: SessionFacts) -> Box<dyn Ledger + Send>;
+}
+
+/// What is known about a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// `UUIDv7` of the connection.
+    pub session_id: Uuid,
+    /// Who connected.
+    pub peer: Peer,
+    /// Where the server is, as configured.
+    pub upstream: String,
+    /// Role on the wire.
+    pub user: Option<String>,
+    /// Database.
+    pub database: Option<String>,
+    /// What the client calls itself.
+    pub application_name: Option<String>,
+}
+
+impl SessionFacts {
+    /// Takes what a start-up packet says, whether or not it will be refused.
+    fn learn(&mut self, message: &StartupMessage) {
+        let said = |name| message.parameter(name).map(str::to_owned);
+        self.user = said("user");
+        self.database = said("database").or_else(|| self.user.clone());
+        self.application_name = said("application_name");
+    }
+}
+
+/// What a gate is made of.
+pub struct Parts {
+    /// The server behind it.
+    pub upstream: Upstream,
+    /// The keys of its sessions.
+    pub keys: Arc<CancelKeys>,
+    /// The rules for SQL.
+    pub judge: Arc<dyn Judge + Send + Sync>,
+    /// The rules for settings in the start-up packet.
+    pub settings: Arc<dyn StartupSettings + Send + Sync>,
+    /// The audit log.
+    pub auditor: Arc<dyn Auditor>,
+    /// What becomes of roles with powers.
+    pub posture: PosturePolicy,
+    /// Most sessions at once.
+    pub max_connections: usize,
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// None.
+    Open,
+    /// Sessions end when they are idle.
+    Draining,
+    /// Sessions end now.
+    Closing,
+}
+
+/// The gate for one server.
+pub struct Gate {
+    parts: Parts,
+    places: Arc<Semaphore>,
+    standing: Semaphore,
+    stage: watch::Sender<Stage>,
+}
+
+/// One connection, from its first byte to its last.
+struct Visit {
+    client: Wire<Stream>,
+    facts: SessionFacts,
+    ledger: Box<dyn Ledger + Send>,
+    opened: Opened,
+}
+
+/// A connection that has become a session.
+struct Conversation {
+    pump: Pump<Stream, Stream>,
+    ledger: Box<dyn Ledger + Send>,
+    key: IssuedKey,
+    target: CancelTarget,
+}
+
+/// Whether `session.open` is in the log, so that `session.close` must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    No,
+    Yes,
+}
+
+/// Whether a connection may become a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Seated,
+    Standing,
+}
+
+impl Gate {
+    /// A gate that has not yet been told where to listen.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let places = Arc::new(Semaphore::new(parts.max_connections.min(Semaphore::MAX_PERMITS)));
+        let standing = Semaphore::new(STANDING_PLACES);
+        Self { parts, places, standing, stage: watch::Sender::new(Stage::Open) }
+    }
+
+    /// Takes connections on these listeners until `shutdown`. Then sessions may go on for ten
+    /// seconds; those that are idle, or become idle, are ended.
+    pub async fn run(
+        self: Arc<Self>,
+        listeners: Vec<Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let mut doors = JoinSet::new();
+        for listener in listeners {
+            doors.spawn(Arc::clone(&self).keep_door(listener));
+        }
+        shutdown.await;
+        self.stage.send_replace(Stage::Draining);
+        if tokio::time::timeout(DRAIN_PATIENCE, join_all(&mut doors)).await.is_err() {
+            self.stage.send_replace(Stage::Closing);
+            // What is left after that is aborted with the doors that own it.
+            let _ = tokio::time::timeout(CLOSING_PATIENCE, join_all(&mut doors)).await;
+        }
+        doors.shutdown().await;
+    }
+
+    /// Takes the connections of one listener and owns their tasks.
+    async fn keep_door(self: Arc<Self>, listener: Listener) {
+        let mut stage = self.stage.subscribe();
+        let mut sessions = JoinSet::new();
+        let accepting = listener.run(Arc::clone(&self.places), |stream, peer, place| {
+            while let Some(ended) = sessions.try_join_next() {
+                note_panic(ended);
+            }
+            let gate = Arc::clone(&self);
+            sessions.spawn(async move { gate.serve(stream, peer, place).await });
+        });
+        tokio::select! {
+            () = accepting => {}
+            _ = stage.wait_for(|stage| *stage != Stage::Open) => {}
+        }
+        join_all(&mut sessions).await;
+    }
+
+    /// Serves one connection to its end. Without a place it is heard, but gets no session.
+    pub async fn serve(&self, stream: Stream, peer: Peer, place: Option<OwnedSemaphorePermit>) {
+        let _standing = match &place {
+            Some(_) => None,
+            None => match self.standing.try_acquire() {
+                Ok(permit) => Some(permit),
+                Err(_) => return,
+            },
+        };
+        let seat = if place.is_some() { Place::Seated } else { Place::Standing };
+        // Logins and last words are on the heap, so that a session does not carry their size for
+        // life.
+        let Some(mut conversation) = Box::pin(self.welcome(stream, peer, seat)).await else {
+            return;
+        };
+        let end = self.pump_to_end(&mut conversation).await;
+        Box::pin(conversation.close(end)).await;
+    }
+
+    /// Takes a connection from its first byte to a session, or to its end.
+    async fn welcome(&self, stream: Stream, peer: Peer, place: Place) -> Option<Box<Conversation>> {
+        let mut visit = self.greet(stream, peer);
+        let admitted = tokio::time::timeout(LOGIN_PATIENCE, self.admit(&mut visit, place)).await;
+        match admitted.unwrap_or(Err(Dismissal::TimedOut)) {
+            Ok((server, logged_in)) => {
+                let LoggedIn { pins, key, target, for_client, posture: _ } = logged_in;
+                let session = Session::new(pins);
+                let pump = Pump::new(visit.client, server, session, &for_client);
+                Some(Box::new(Conversation { pump, ledger: visit.ledger, key, target }))
+            }
+            Err(dismissal) => {
+                dismiss(visit, &dismissal).await;
+                None
+            }
+        }
+    }
+
+    fn greet(&self, stream: Stream, peer: Peer) -> Visit {
+        let addresses = &self.parts.upstream.addresses;
+        let upstream: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let facts = SessionFacts {
+            session_id: Uuid::now_v7(),
+            peer,
+            upstream: upstream.join(", "),
+            user: None,
+            database: None,
+            application_name: None,
+        };
+        let ledger = self.parts.auditor.open(facts.clone());
+        Visit { client: Wire::new(stream), facts, ledger, opened: Opened::No }
+    }
+
+    async fn admit(
+        &self,
+        visit: &mut Visit,
+        place: Place,
+    ) -> Result<(Wire<Stream>, LoggedIn), Dismissal> {
+        let message = match login::open(&mut visit.client).await? {
+            FirstPacket::Startup(message) => message,
+            FirstPacket::Cancel { pid, secret } => {
+                self.cancel(visit, pid, &secret).await;
+                return Err(Dismissal::ClientLeft);
+            }
+            FirstPacket::GssEnc | FirstPacket::Ssl => return Err(Dismissal::ClientLeft),
+        };
+        visit.facts.learn(&message);
+        visit.ledger = self.parts.auditor.open(visit.facts.clone());
+        let pinned = PinnedStartup::rebuild(&message, &*self.parts.settings)?;
+        if place == Place::Standing {
+            return Err(Dismissal::Full);
+        }
+        let entry = Entry::plain(Kind::SessionOpen, Decision::Allow, "start-up packet taken");
+        visit.ledger.record(&entry).map_err(|AuditUnavailable| Dismissal::Unrecorded)?;
+        visit.opened = Opened::Yes;
+        let (server, logged_in) = self.log_in(visit, &message, &pinned).await?;
+        self.judge_posture(visit, &pinned, &logged_in.posture)?;
+        Ok((server, logged_in))
+    }
+
+    /// Forwards a cancel request if its key is ours. The client never learns whether it was.
+    async fn cancel(&self, visit: &mut Visit, pid: u32, secret: &[u8]) {
+        let found = self.parts.keys.find(pid, secret);
+        let entry = match &found {
+            Some(_) => Entry::plain(Kind::DbCancel, Decision::Allow, "cancel request forwarded"),
+            None => Entry::plain(Kind::DbCancel, Decision::None, "cancel request for no session"),
+        };
+        let recorded = visit.ledger.record(&entry);
+        if let (Some(target), Ok(_)) = (found, recorded) {
+            cancel_at(&target).await;
+        }
+    }
+
+    async fn log_in(
+        &self,
+        visit: &mut Visit,
+        message: &StartupMessage,
+        pinned: &PinnedStartup,
+    ) -> Result<(Wire<Stream>, LoggedIn), Dismissal> {
+        let connected = self.parts.upstream.connect().await;
+        let (stream, address) = connected.map_err(|error| {
+            tracing::warn!(%error, "a client was turned away");
+            Dismissal::ServerDown
+        })?;
+        let mut server = Wire::new(stream);
+        server.send(&pinned.encode()).await.map_err(|_| Dismissal::ServerDown)?;
+        let login = Login {
+            client: &mut visit.client,
+            server: &mut server,
+            negotiation: Negotiation::new(message, pinned),
+            keys: &self.parts.keys,
+            address,
+        };
+        let logged_in = login.run().await?;
+        Ok((server, logged_in))
+    }
+
+    /// Holds what the server said about the session against the policy, and records the login.
+    fn judge_posture(
+        &self,
+        visit: &mut Visit,
+        pinned: &PinnedStartup,
+        posture: &Posture,
+    ) -> Result<(), Dismissal> {
+        if !searches_catalog_first(&posture.search_path) {
+            return Err(if pinned.sets("search_path") {
+                Dismissal::ClientSearchPath
+            } else {
+                Dismissal::RoleSearchPath
+            });
+        }
+        let powers = posture.powers.join(", ");
+        let message = if powers.is_empty() {
+            "logged in".to_owned()
+        } else if self.parts.posture == PosturePolicy::Refuse {
+            return Err(Dismissal::Powers(powers));
+        } else {
+            tracing::warn!(
+                user = pinned.user,
+                powers,
+                "a role holds powers that reads do not need"
+            );
+            format!("logged in; the role holds powers that reads do not need: {powers}")
+        };
+        let entry = Entry {
+            reason: (!powers.is_empty()).then_some(Reason::Posture),
+            ..Entry::plain(Kind::SessionAuth, Decision::Allow, &message)
+        };
+        visit.ledger.record(&entry).map(drop).map_err(|AuditUnavailable| Dismissal::Unrecorded)
+    }
+
+    async fn pump_to_end(&self, conversation: &mut Conversation) -> End {
+        let Conversation { pump, ledger, .. } = conversation;
+        let mut stage = self.stage.subscribe();
+        stage.mark_changed();
+        loop {
+            let moving = poll_fn(|context| {
+                let mut ports = Ports { judge: &*self.parts.judge, ledger: &mut **ledger };
+                pump.poll(context, &mut ports)
+            });
+            tokio::select! {
+                biased;
+                end = moving => return end,
+                // The sender lives in this very gate.
+                _ = stage.changed() => {}
+            }
+            match *stage.borrow_and_update() {
+                Stage::Open => {}
+                Stage::Draining => pump.end_when_idle(),
+                Stage::Closing => return End::ShutDown,
+            }
+        }
+    }
+}
+
+impl Conversation {
+    /// Ends the session: what the server is still doing for it is cancelled, the client hears why.
+    async fn close(self: Box<Self>, end: End) {
+        let Self { pump, mut ledger, key, target } = *self;
+        let (last_word, recorded) = settle(end, &mut *ledger);
+        let needs_cancel = pump.is_busy() && !matches!(end, End::ServerLeft | End::ServerRefused);
+        let cancel = async {
+            if needs_cancel {
+                cancel_at(&target).await;
+            }
+        };
+        tokio::join!(cancel, pump.close(end, last_word.as_ref()));
+        // From here on nobody can cancel what is no more.
+        drop(key);
+        ledger.follow_up(&Entry::plain(Kind::SessionClose, Decision::None, recorded));
+    }
+}
+
+/// The last word to the client and the sentence for `session.close`.
+fn settle(end: End, ledger: &mut dyn Ledger) -> (Option<Complaint>, &'static str) {
+    match end {
+        End::ClientLeft => (None, "the client closed the connection"),
+        End::ServerLeft => (None, "the server closed the connection"),
+        End::ServerRefused => (None, "the server ended the session"),
+        End::Terminated => (None, "the client said goodbye"),
+        End::ShutDown => {
+            let words = "terminating connection due to administrator command";
+            (Some(Complaint::of_postgres("57P01", words).as_fatal()), "the gate shuts down")
+        }
+        End::Violation(side, violation) => {
+            let message = violation.to_string();
+            let (decision, contacted) = match side {
+                Side::Client => (Decision::Deny, Some(false)),
+                Side::Server => (Decision::Error, None),
+            };
+            let entry = Entry {
+                reason: Some(violation.reason()),
+                upstream_contacted: contacted,
+                ..Entry::plain(Kind::DbProtocolViolation, decision, &message)
+            };
+            let receipt = ledger.record(&entry).ok();
+            let complaint = Complaint::fault(violation.reason(), &message, receipt.as_ref());
+            (Some(complaint.as_fatal()), "a message broke the protocol")
+        }
+    }
+}
+
+/// Writes down why there will be no session, and says so.
+async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
+    let message = dismissal.to_string();
+    let receipt: Option<Receipt> =
+        dismissal.entry(&message).and_then(|entry| visit.ledger.record(&entry).ok());
+    if let Some(reason) = dismissal.reason() {
+        let SessionFacts { session_id, peer, .. } = &visit.facts;
+        tracing::info!(session = %session_id, %peer, reason = reason.code(), "turned away");
+    }
+    visit.client.dismiss(dismissal.complaint(receipt.as_ref()).as_ref()).await;
+    if visit.opened == Opened::Yes {
+        let entry = Entry::plain(Kind::SessionClose, Decision::None, "no session came of it");
+        visit.ledger.follow_up(&entry);
+    }
+}
+
+async fn cancel_at(target: &CancelTarget) {
+    if let Err(error) = target.cancel().await {
+        tracing::warn!(%error, "a cancel request did not reach the server");
+    }
+}
+
+async fn join_all(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        note_panic(ended);
+    }
+}
+
+/// A task that panicked took its connection with it; somebody must look into it.
+fn note_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended by a fault of the gate");
+    }
+}

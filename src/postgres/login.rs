@@ -1,0 +1,237 @@
+//! From the first byte of a connection to a session that is known to be pinned to reading.
+//!
+//! Who a client is, the server decides: its questions and the client's answers are passed on, and
+//! so is its error, byte for byte. What the gate adds: the start-up packet is its own, channel
+//! binding is not offered in clear, cancel keys are its own, and before the client hears
+//! ReadyForQuery the session has been asked whether the pins hold.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::postgres::cancel::{CancelKeys, IssuedKey};
+use crate::postgres::dismissal::Dismissal;
+use crate::postgres::frame::{ProtocolViolation, next_login_frame, next_server_frame};
+use crate::postgres::handshake::{Negotiation, Reported, backend_pid, unbound_mechanisms};
+use crate::postgres::posture;
+use crate::postgres::posture::Posture;
+use crate::postgres::session::{Pins, field};
+use crate::postgres::startup::{AuthStep, FirstPacket, Opening, auth_step, first_packet_bytes};
+use crate::postgres::upstream::{CancelTarget, UpstreamAddress};
+use crate::postgres::wire::{Taken, Wire};
+
+/// What the server asks of the client in the SASL request that lists mechanisms.
+const SASL_MECHANISMS: &[u8] = &[0, 0, 0, 10];
+
+/// Reads first packets until one says what the client wants. Encryption is declined: the client may
+/// go on in clear. Not cancel-safe.
+///
+/// # Errors
+/// A packet that is refused, or a client that left.
+pub async fn open<C>(client: &mut Wire<C>) -> Result<FirstPacket, Dismissal>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut opening = Opening::default();
+    loop {
+        let whole = first_packet_bytes(&client.bytes)?;
+        let Some(packet) = whole.and_then(|length| client.bytes.get(..length)) else {
+            client.more().await.map_err(|_| Dismissal::ClientLeft)?;
+            continue;
+        };
+        let length = packet.len();
+        let (next, first) = opening.on_packet(packet, client.bytes.len() - length)?;
+        client.drop_front(length);
+        match first {
+            FirstPacket::GssEnc | FirstPacket::Ssl => {
+                client.send(b"N").await.map_err(|_| Dismissal::ClientLeft)?;
+            }
+            FirstPacket::Cancel { .. } | FirstPacket::Startup(_) => return Ok(first),
+        }
+        opening = next;
+    }
+}
+
+/// A session of the server, logged in and asked; the client has not heard ReadyForQuery yet.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// What must stay as it is.
+    pub pins: Pins,
+    /// What the role can do.
+    pub posture: Posture,
+    /// The key that the client gets, valid as long as this lives.
+    pub key: IssuedKey,
+    /// Where the session can be cancelled.
+    pub target: CancelTarget,
+    /// Reports, cancel key and ReadyForQuery for the client.
+    pub for_client: Vec<u8>,
+}
+
+/// One login under way.
+pub struct Login<'a, C, S> {
+    /// The client.
+    pub client: &'a mut Wire<C>,
+    /// The server, which has been sent the start-up packet.
+    pub server: &'a mut Wire<S>,
+    /// The protocol version.
+    pub negotiation: Negotiation,
+    /// Where keys are issued.
+    pub keys: &'a Arc<CancelKeys>,
+    /// Where the server was reached.
+    pub address: &'a UpstreamAddress,
+}
+
+impl<C, S> Login<'_, C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Carries a login through. Not cancel-safe.
+    ///
+    /// # Errors
+    /// When there will be no session.
+    pub async fn run(mut self) -> Result<LoggedIn, Dismissal> {
+        self.authenticate().await?;
+        let (reported, mut for_client, backend_key) = self.collect_reports().await?;
+        if let Some(pin) = reported.broken_pin() {
+            return Err(Dismissal::Unpinned(pin));
+        }
+        let posture = self.ask_posture(&mut for_client).await?;
+        let pid = backend_pid(&backend_key, self.negotiation.minor())
+            .ok_or(ProtocolViolation::Malformed("BackendKeyData"))?;
+        let target = CancelTarget { address: self.address.clone(), key: backend_key };
+        let key = self.keys.issue(pid, self.negotiation.minor(), target.clone());
+        for_client.extend_from_slice(&key.message());
+        for_client.extend_from_slice(b"Z\0\0\0\x05I");
+        Ok(LoggedIn { pins: reported.pins(), posture, key, target, for_client })
+    }
+
+    /// Passes questions and answers on until the server is satisfied.
+    async fn authenticate(&mut self) -> Result<(), Dismissal> {
+        let mut version_is_told = false;
+        let mut step = AuthStep::ServerGoesOn;
+        loop {
+            while let Some(message) = self.server.take(next_server_frame)? {
+                match message.kind {
+                    b'R' if version_is_told => step = self.pass_question(&message).await?,
+                    b'R' => {
+                        self.tell_version().await?;
+                        version_is_told = true;
+                        step = self.pass_question(&message).await?;
+                    }
+                    b'v' if !version_is_told => self.negotiation.on_server(message.body())?,
+                    b'N' => self.tell_client(&message.raw).await?,
+                    b'E' => return Err(self.pass_refusal(&message).await),
+                    _ => return Err(ProtocolViolation::UnexpectedAnswer.into()),
+                }
+                if step == AuthStep::Done {
+                    return Ok(());
+                }
+            }
+            if step == AuthStep::ClientAnswers
+                && let Some(answer) = self.client.take(next_login_frame)?
+            {
+                self.tell_server(&answer.raw).await?;
+                step = AuthStep::ServerGoesOn;
+            }
+            self.wait(step).await?;
+        }
+    }
+
+    async fn tell_version(&mut self) -> Result<(), Dismissal> {
+        match self.negotiation.client_message() {
+            Some(words) => self.tell_client(&words).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for whoever's turn it is; the server may always speak, as it does when its patience
+    /// ends.
+    async fn wait(&mut self, step: AuthStep) -> Result<(), Dismissal> {
+        tokio::select! {
+            heard = self.server.more() => heard.map_err(|_| Dismissal::ServerDown),
+            heard = self.client.more(), if step == AuthStep::ClientAnswers => {
+                heard.map_err(|_| Dismissal::ClientLeft)
+            }
+        }
+    }
+
+    async fn pass_question(&mut self, message: &Taken) -> Result<AuthStep, Dismissal> {
+        let step = auth_step(message.body()).map_err(|_| Dismissal::Method)?;
+        if message.body().starts_with(SASL_MECHANISMS) {
+            let kept = unbound_mechanisms(message.body()).ok_or(Dismissal::Method)?;
+            self.tell_client(&kept).await?;
+        } else {
+            self.tell_client(&message.raw).await?;
+        }
+        Ok(step)
+    }
+
+    /// Collects what the server reports up to its ReadyForQuery: the settings, the messages for the
+    /// client, the body of its own cancel key.
+    async fn collect_reports(&mut self) -> Result<(Reported, Vec<u8>, Vec<u8>), Dismissal> {
+        let mut reported = Reported::default();
+        let mut for_client = Vec::new();
+        let mut backend_key = Vec::new();
+        loop {
+            let message = self.next_message().await?;
+            match message.kind {
+                b'S' => {
+                    reported.take(message.body())?;
+                    for_client.extend_from_slice(&message.raw);
+                }
+                b'K' => backend_key = message.body().to_vec(),
+                b'N' => for_client.extend_from_slice(&message.raw),
+                b'Z' => return Ok((reported, for_client, backend_key)),
+                b'E' => return Err(self.pass_refusal(&message).await),
+                _ => return Err(ProtocolViolation::UnexpectedAnswer.into()),
+            }
+        }
+    }
+
+    /// Asks the gate's own question. An error is not passed on, for the client has asked nothing.
+    async fn ask_posture(&mut self, for_client: &mut Vec<u8>) -> Result<Posture, Dismissal> {
+        self.tell_server(&posture::question()).await?;
+        let mut posture = None;
+        loop {
+            let message = self.next_message().await?;
+            match message.kind {
+                b'D' if posture.is_none() => posture = Posture::read(message.body()),
+                b'T' | b'C' => {}
+                b'N' | b'A' => for_client.extend_from_slice(&message.raw),
+                b'Z' => break,
+                _ => return Err(ProtocolViolation::UnexpectedAnswer.into()),
+            }
+        }
+        let posture = posture.ok_or(ProtocolViolation::UnexpectedAnswer)?;
+        match posture.broken_pin() {
+            Some(pin) => Err(Dismissal::Unpinned(pin)),
+            None => Ok(posture),
+        }
+    }
+
+    async fn next_message(&mut self) -> Result<Taken, Dismissal> {
+        loop {
+            if let Some(message) = self.server.take(next_server_frame)? {
+                return Ok(message);
+            }
+            self.server.more().await.map_err(|_| Dismissal::ServerDown)?;
+        }
+    }
+
+    async fn pass_refusal(&mut self, error: &Taken) -> Dismissal {
+        if let Err(left) = self.tell_client(&error.raw).await {
+            return left;
+        }
+        let sqlstate = field(error.body(), b'C').and_then(|code| std::str::from_utf8(code).ok());
+        Dismissal::ServerRefused(sqlstate.unwrap_or("XX000").to_owned())
+    }
+
+    async fn tell_client(&mut self, bytes: &[u8]) -> Result<(), Dismissal> {
+        self.client.send(bytes).await.map_err(|_| Dismissal::ClientLeft)
+    }
+
+    async fn tell_server(&mut self, bytes: &[u8]) -> Result<(), Dismissal> {
+        self.server.send(bytes).await.map_err(|_| Dismissal::ServerDown)
+    }
+}

@@ -1,0 +1,493 @@
+//! Moves bytes between a client and the server through a session, both directions in one task.
+//!
+//! Neither direction ever waits for the other one's writes: what cannot be written yet is kept, and
+//! a side stops being read while too much is kept for the other. Rows are not held; only their
+//! headers are read, and the bytes go from the shared read buffer straight to the client. What one
+//! read brought goes out in one write, and a connection without traffic holds no buffers.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::postgres::frame::{
+    Frame, ProtocolViolation, next_client_frame, next_server_frame, server_header,
+};
+use crate::postgres::outbox::Outbox;
+use crate::postgres::reply::Complaint;
+use crate::postgres::session::{Appetite, Ports, Session};
+use crate::postgres::wire::{Wire, say_farewell};
+
+/// Bytes taken in one read at most: 64 KiB. Reads of 8 KiB cost 45 % more CPU per megabyte.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Bytes that may wait in one place before the side they come from is no longer read: 64 KiB. One
+/// read or one message may come on top.
+const MOST_WAITING_BYTES: usize = 64 * 1024;
+
+/// Longest text that is judged on the spot: 16 KiB. A megabyte takes the parsers more than 100 ms,
+/// and other connections share the thread.
+const LONG_TEXT_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// One read buffer for all connections of a thread.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    scratch.resize(SCRATCH_BYTES, 0);
+    let done = work(&mut scratch);
+    SCRATCH.set(scratch);
+    done
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed the connection, or it broke.
+    ClientLeft,
+    /// The server closed the connection, or it broke.
+    ServerLeft,
+    /// The server ended the session with an error that the client has been passed.
+    ServerRefused,
+    /// The gate shuts down.
+    ShutDown,
+    /// The client said goodbye.
+    Terminated,
+    /// One side broke the protocol.
+    Violation(Side, ProtocolViolation),
+}
+
+/// Whose message it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client's.
+    Client,
+    /// The server's.
+    Server,
+}
+
+/// Whether the pump did anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Made,
+    None,
+}
+
+impl Progress {
+    fn or(self, other: Self) -> Self {
+        if self == Self::Made { self } else { other }
+    }
+}
+
+/// Whether the server still takes what is sent to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Deaf,
+    Hears,
+}
+
+/// Whether the session goes on once it is idle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    EndWhenIdle,
+    Open,
+}
+
+/// A session with the two streams that it joins.
+pub struct Pump<C, S> {
+    client: C,
+    server: S,
+    /// None after a violation.
+    session: Option<Session>,
+    outbox: Outbox,
+    /// Bytes of the client that the session has not taken.
+    from_client: Vec<u8>,
+    /// The beginning of a message of the server.
+    from_server: Vec<u8>,
+    /// Bytes of the present row that are still to come.
+    row_left: usize,
+    hearing: Hearing,
+    patience: Patience,
+    /// Whether the server was working when a violation ended the session.
+    was_busy: bool,
+}
+
+impl<C, S> Pump<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Joins two streams; `first` are bytes that the client is sent before anything else.
+    #[must_use]
+    pub fn new(client: Wire<C>, server: Wire<S>, session: Session, first: &[u8]) -> Self {
+        let mut outbox = Outbox::default();
+        outbox.client().extend_from_slice(first);
+        Self {
+            client: client.stream,
+            server: server.stream,
+            session: Some(session),
+            outbox,
+            from_client: trimmed(client.bytes),
+            from_server: trimmed(server.bytes),
+            row_left: 0,
+            hearing: Hearing::Hears,
+            patience: Patience::Open,
+            was_busy: false,
+        }
+    }
+
+    /// From now on the session ends as soon as it is idle.
+    pub const fn end_when_idle(&mut self) {
+        self.patience = Patience::EndWhenIdle;
+    }
+
+    /// Whether the server is working on something that nobody will read.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.session.as_ref().map_or(self.was_busy, Session::is_busy)
+    }
+
+    /// Moves what can be moved. When it returns `Pending`, the task is woken as soon as there is
+    /// more to do.
+    pub fn poll(&mut self, context: &mut Context<'_>, ports: &mut Ports<'_>) -> Poll<End> {
+        loop {
+            match self.round(context, ports) {
+                Ok(Progress::Made) => {}
+                Ok(Progress::None) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    fn round(&mut self, context: &mut Context<'_>, ports: &mut Ports<'_>) -> Result<Progress, End> {
+        let heard = self.take_from_client(context, ports)?;
+        let asked = self.write_to_server(context);
+        let answered = self.take_from_server(context, ports)?;
+        let told = self.write_to_client(context)?;
+        if self.patience == Patience::EndWhenIdle && self.is_at_rest() {
+            return Err(End::ShutDown);
+        }
+        Ok(heard.or(asked).or(answered).or(told))
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_idle)
+            && self.from_client.is_empty()
+            && self.outbox.pending_for_client().is_empty()
+    }
+
+    fn appetite(&self) -> Appetite {
+        self.session.as_ref().map_or(Appetite::Closed, Session::appetite)
+    }
+
+    /// Whether another message of the client may be taken. Answers of the gate's own count as well:
+    /// a refusal is longer than what was refused.
+    fn has_room(&self) -> bool {
+        self.appetite() == Appetite::Hungry
+            && self.outbox.pending_for_server().len() < MOST_WAITING_BYTES
+            && self.outbox.pending_for_client().len() < MOST_WAITING_BYTES
+    }
+}
+
+/// From client to server, then from server to client.
+impl<C, S> Pump<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn take_from_client(
+        &mut self,
+        context: &mut Context<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<Progress, End> {
+        let mut progress = Progress::None;
+        if !self.from_client.is_empty() && self.has_room() {
+            progress = self.hear_kept(ports)?;
+        }
+        // With room, what is kept is the beginning of one message, whose length has been checked.
+        if self.from_client.len() >= MOST_WAITING_BYTES && !self.has_room() {
+            return Ok(progress);
+        }
+        with_scratch(|scratch| {
+            match poll_bytes(&mut self.client, context, scratch) {
+                Poll::Pending => return Ok(progress),
+                Poll::Ready(None) => return Err(End::ClientLeft),
+                Poll::Ready(Some(bytes)) if self.from_client.is_empty() => {
+                    let taken = self.hear(bytes, ports)?;
+                    let kept = bytes.get(taken..).unwrap_or_default();
+                    self.from_client.extend_from_slice(kept);
+                }
+                Poll::Ready(Some(bytes)) => {
+                    self.from_client.extend_from_slice(bytes);
+                    self.hear_kept(ports)?;
+                }
+            }
+            Ok(Progress::Made)
+        })
+    }
+
+    fn hear_kept(&mut self, ports: &mut Ports<'_>) -> Result<Progress, End> {
+        let mut kept = std::mem::take(&mut self.from_client);
+        let taken = self.hear(&kept, ports)?;
+        kept.drain(..taken);
+        self.from_client = trimmed(kept);
+        Ok(if taken > 0 { Progress::Made } else { Progress::None })
+    }
+
+    /// Gives the session what it takes of these bytes; returns how many it took.
+    fn hear(&mut self, bytes: &[u8], ports: &mut Ports<'_>) -> Result<usize, End> {
+        let broken = |violation| End::Violation(Side::Client, violation);
+        let mut taken = 0;
+        while self.has_room() {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let Some(frame) = next_client_frame(rest).map_err(broken)? else { break };
+            self.on_client(frame, ports).map_err(broken)?;
+            taken += frame.raw.len();
+            if self.appetite() == Appetite::Closed {
+                return Err(End::Terminated);
+            }
+        }
+        Ok(taken)
+    }
+
+    fn on_client(
+        &mut self,
+        frame: Frame<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), ProtocolViolation> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        self.was_busy = session.is_busy();
+        let outbox = &mut self.outbox;
+        let step = || session.on_client(frame, ports, outbox);
+        let has_long_text = matches!(frame.kind, b'P' | b'Q') && frame.raw.len() > LONG_TEXT_BYTES;
+        let next =
+            if has_long_text && may_block() { tokio::task::block_in_place(step) } else { step() };
+        self.session = Some(next?);
+        Ok(())
+    }
+
+    fn write_to_server(&mut self, context: &mut Context<'_>) -> Progress {
+        let mut progress = Progress::None;
+        while !self.outbox.pending_for_server().is_empty() {
+            let pending = self.outbox.pending_for_server();
+            let written = match self.hearing {
+                Hearing::Deaf => Ok(pending.len()),
+                Hearing::Hears => match Pin::new(&mut self.server).poll_write(context, pending) {
+                    Poll::Pending => break,
+                    Poll::Ready(written) => written,
+                },
+            };
+            match written {
+                Ok(count) if count > 0 => self.outbox.sent_to_server(count),
+                // It may still have something to say: why it went, for one.
+                Ok(_) | Err(_) => self.hearing = Hearing::Deaf,
+            }
+            progress = Progress::Made;
+        }
+        progress
+    }
+    fn take_from_server(
+        &mut self,
+        context: &mut Context<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<Progress, End> {
+        if self.outbox.pending_for_client().len() >= MOST_WAITING_BYTES {
+            return Ok(Progress::None);
+        }
+        if !self.from_server.is_empty() && self.answer_kept(context, ports)? > 0 {
+            return Ok(Progress::Made);
+        }
+        with_scratch(|scratch| {
+            match poll_bytes(&mut self.server, context, scratch) {
+                Poll::Pending => return Ok(Progress::None),
+                Poll::Ready(None) => return Err(End::ServerLeft),
+                Poll::Ready(Some(bytes)) if self.from_server.is_empty() => {
+                    let taken = self.answer(bytes, context, ports)?;
+                    let kept = bytes.get(taken..).unwrap_or_default();
+                    self.from_server.extend_from_slice(kept);
+                }
+                Poll::Ready(Some(bytes)) => {
+                    self.from_server.extend_from_slice(bytes);
+                    self.answer_kept(context, ports)?;
+                }
+            }
+            Ok(Progress::Made)
+        })
+    }
+
+    fn answer_kept(
+        &mut self,
+        context: &mut Context<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<usize, End> {
+        let mut kept = std::mem::take(&mut self.from_server);
+        let taken = self.answer(&kept, context, ports)?;
+        kept.drain(..taken);
+        self.from_server = trimmed(kept);
+        Ok(taken)
+    }
+
+    /// Passes on what is whole of these bytes, and rows as they come; returns how many were used.
+    fn answer(
+        &mut self,
+        bytes: &[u8],
+        context: &mut Context<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<usize, End> {
+        let mut reader = Reader { bytes, at: 0, run_start: 0 };
+        let walked = self.walk(&mut reader, ports);
+        let run = reader.run();
+        if let Err(violation) = walked {
+            self.outbox.client().extend_from_slice(run);
+            return Err(End::Violation(Side::Server, violation));
+        }
+        if self.appetite() == Appetite::Closed {
+            return Err(End::ServerRefused);
+        }
+        if !run.is_empty() {
+            let sent = if self.outbox.pending_for_client().is_empty() {
+                self.write_run(run, context)?
+            } else {
+                0
+            };
+            self.outbox.client().extend_from_slice(run.get(sent..).unwrap_or_default());
+        }
+        Ok(reader.at)
+    }
+
+    fn walk(
+        &mut self,
+        reader: &mut Reader<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), ProtocolViolation> {
+        loop {
+            self.row_left -= reader.pass(self.row_left);
+            let rest = reader.rest();
+            if self.row_left > 0 || self.appetite() == Appetite::Closed {
+                return Ok(());
+            }
+            let Some((kind, length)) = server_header(rest)? else { return Ok(()) };
+            if matches!(kind, b'D' | b'd') {
+                // What the session holds back until a row comes was held since a message that ended
+                // the run before it, so the run is empty then.
+                let session = self.session.as_mut().ok_or(ProtocolViolation::UnexpectedAnswer)?;
+                session.on_row(length, &mut self.outbox)?;
+                self.row_left = length;
+                continue;
+            }
+            let Some(frame) = next_server_frame(rest)? else { return Ok(()) };
+            self.outbox.client().extend_from_slice(reader.run());
+            reader.skip(frame.raw.len());
+            let session = self.session.take().ok_or(ProtocolViolation::UnexpectedAnswer)?;
+            self.was_busy = session.is_busy();
+            self.session = Some(session.on_server(frame, ports.ledger, &mut self.outbox)?);
+        }
+    }
+
+    fn write_run(&mut self, run: &[u8], context: &mut Context<'_>) -> Result<usize, End> {
+        match Pin::new(&mut self.client).poll_write(context, run) {
+            Poll::Pending => Ok(0),
+            Poll::Ready(Ok(count)) if count > 0 => Ok(count),
+            Poll::Ready(_) => Err(End::ClientLeft),
+        }
+    }
+
+    fn write_to_client(&mut self, context: &mut Context<'_>) -> Result<Progress, End> {
+        let mut progress = Progress::None;
+        while !self.outbox.pending_for_client().is_empty() {
+            let pending = self.outbox.pending_for_client();
+            match Pin::new(&mut self.client).poll_write(context, pending) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(count)) if count > 0 => self.outbox.sent_to_client(count),
+                Poll::Ready(_) => return Err(End::ClientLeft),
+            }
+            progress = Progress::Made;
+        }
+        Ok(progress)
+    }
+
+    /// Ends the connection: the client gets what waits for it and the last word, the server a
+    /// goodbye if it is not in the middle of something. Bounded in time.
+    pub async fn close(mut self, end: End, last_word: Option<&Complaint>) {
+        // Inside a row a message would be read as part of it.
+        if let Some(complaint) = last_word.filter(|_| self.row_left == 0) {
+            complaint.encode(self.outbox.client());
+        }
+        let may_interrupt = !self.is_busy() && self.outbox.pending_for_server().is_empty();
+        if end != End::Terminated && may_interrupt {
+            self.outbox.terminate();
+        }
+        let to_client = async {
+            if end != End::ClientLeft {
+                say_farewell(&mut self.client, self.outbox.pending_for_client()).await;
+            }
+        };
+        let to_server = async {
+            if self.hearing == Hearing::Hears && (end == End::Terminated || may_interrupt) {
+                say_farewell(&mut self.server, self.outbox.pending_for_server()).await;
+            }
+        };
+        tokio::join!(to_client, to_server);
+    }
+}
+
+/// A walk through bytes of the server.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Where the row bytes begin that nobody has sent yet.
+    run_start: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    fn run(&self) -> &'a [u8] {
+        self.bytes.get(self.run_start..self.at).unwrap_or_default()
+    }
+
+    /// Takes up to `most` bytes into the run; returns how many there were.
+    fn pass(&mut self, most: usize) -> usize {
+        let count = most.min(self.rest().len());
+        self.at += count;
+        count
+    }
+
+    /// Leaves out bytes that the session answers for; a new run begins behind them.
+    const fn skip(&mut self, count: usize) {
+        self.at += count;
+        self.run_start = self.at;
+    }
+}
+
+/// Bytes that have come; `None` when there will be no more.
+fn poll_bytes<'a, R: AsyncRead + Unpin>(
+    from: &mut R,
+    context: &mut Context<'_>,
+    scratch: &'a mut [u8],
+) -> Poll<Option<&'a [u8]>> {
+    let mut buffer = ReadBuf::new(scratch);
+    match Pin::new(from).poll_read(context, &mut buffer) {
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Err(_)) => return Poll::Ready(None),
+        Poll::Ready(Ok(())) => {}
+    }
+    let count = buffer.filled().len();
+    Poll::Ready(scratch.get(..count).filter(|bytes| !bytes.is_empty()))
+}
+
+/// An empty buffer gives its memory back.
+fn trimmed(buffer: Vec<u8>) -> Vec<u8> {
+    if buffer.is_empty() { Vec::new() } else { buffer }
+}
+
+/// Whether the runtime has other threads that go on while this one parses.
+fn may_block() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
