@@ -9,8 +9,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rowarden::audit::log::Mode;
+use rowarden::audit::redact::SqlText;
 use rowarden::cli::report::{self, Colours};
-use rowarden::config::{AuditMode, AuditSql, Config};
+use rowarden::config::Config;
 use rowarden::policy::document::Mistakes;
 
 const FILE: &str = "/etc/rowarden/rowarden.toml";
@@ -95,8 +97,8 @@ fn the_shortest_file_gets_every_default() {
 
     assert_eq!(config.policy_dir, None);
     assert_eq!(config.postgres.max_connections, 2000);
-    assert_eq!(config.audit.mode, AuditMode::Written);
-    assert_eq!(config.audit.sql, AuditSql::Normalized);
+    assert_eq!(config.audit.mode, Mode::Written);
+    assert_eq!(config.audit.sql, SqlText::Normalized);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod answer;
 pub mod check;
+pub mod demo;
 pub mod explain;
+mod gates;
 pub mod report;
 pub mod serve;
 mod source;
@@ -30,7 +32,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Demo(demo::Demo),
     Explain(explain::Explain),
+    Serve(serve::Serve),
 }
 
 /// How a command ended. The numbers are part of the interface.
@@ -85,7 +89,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn obey(command: Command, out: &mut (impl Write + Send)) -> io::Result<Exit> {
     match command {
         Command::Check(check) => check::run(&check, out),
+        Command::Demo(demo) => demo::run(demo, out),
         Command::Explain(explain) => explain::run(&explain, out),
+        Command::Serve(serve) => serve::run(&serve, gates::run, out),
     }
 }
 

@@ -9,6 +9,8 @@ mod raw;
 
 use std::path::{Path, PathBuf};
 
+use crate::audit::log::Mode;
+use crate::audit::redact::SqlText;
 use crate::config::raw::{RawAudit, RawConfig, RawPostgres};
 use crate::listen::Address;
 use crate::policy::document::{self, Mistakes, Placed, Section};
@@ -49,32 +51,10 @@ pub struct AuditConfig {
     pub dir: PathBuf,
     /// When an entry counts as recorded. `written` by default: it survives the end of the process
     /// and costs a read no wait for a disk.
-    pub mode: AuditMode,
+    pub mode: Mode,
     /// How much of a statement is logged. `normalized` by default: enough to see what was tried,
     /// without the literals, which may be personal data.
-    pub sql: AuditSql,
-}
-
-/// When an entry counts as recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuditMode {
-    /// When it is on the disk.
-    Durable,
-    /// When the operating system has it.
-    Written,
-}
-
-/// How much of a statement is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuditSql {
-    /// A fingerprint only.
-    Fingerprint,
-    /// The text as sent.
-    Full,
-    /// The text with `$n` in the place of literals.
-    Normalized,
-    /// Nothing.
-    Off,
+    pub sql: SqlText,
 }
 
 impl Config {
@@ -124,8 +104,8 @@ impl Meaning<'_, '_, '_> {
     fn audit(&mut self, raw: RawAudit) -> Option<AuditConfig> {
         Some(AuditConfig {
             dir: raw.dir.and_then(|dir| self.folder(&dir))?,
-            mode: raw.mode.map_or(AuditMode::Written, |placed| placed.value),
-            sql: raw.sql.map_or(AuditSql::Normalized, |placed| placed.value),
+            mode: raw.mode.map_or(Mode::Written, |placed| placed.value),
+            sql: raw.sql.map_or(SqlText::Normalized, |placed| placed.value),
         })
     }
 

@@ -3,7 +3,8 @@
 //! Keys that this version does not know yet are told apart from misspelt ones: a gate must not
 //! start as if encryption or a second gate were on when they are not.
 
-use crate::config::{AuditMode, AuditSql};
+use crate::audit::log::Mode;
+use crate::audit::redact::SqlText;
 use crate::policy::document::{Placed, Section};
 
 /// The file as typed.
@@ -23,8 +24,8 @@ pub(super) struct RawPostgres {
 /// `[audit]` as typed.
 pub(super) struct RawAudit {
     pub(super) dir: Option<Placed<String>>,
-    pub(super) mode: Option<Placed<AuditMode>>,
-    pub(super) sql: Option<Placed<AuditSql>>,
+    pub(super) mode: Option<Placed<Mode>>,
+    pub(super) sql: Option<Placed<SqlText>>,
 }
 
 /// Who checks the client's password.
@@ -89,12 +90,12 @@ impl RawPostgres {
 
 impl RawAudit {
     fn read(section: &mut Section<'_, '_>) -> Self {
-        let modes = [("written", AuditMode::Written), ("durable", AuditMode::Durable)];
+        let modes = [("written", Mode::Written), ("durable", Mode::Durable)];
         let forms = [
-            ("normalized", AuditSql::Normalized),
-            ("full", AuditSql::Full),
-            ("fingerprint", AuditSql::Fingerprint),
-            ("off", AuditSql::Off),
+            ("normalized", SqlText::Normalized),
+            ("full", SqlText::Full),
+            ("fingerprint", SqlText::Fingerprint),
+            ("off", SqlText::Off),
         ];
         Self {
             dir: section.required("dir", Section::string),

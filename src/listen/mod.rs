@@ -29,6 +29,17 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// Address and port; `None` over a unix socket.
+    #[must_use]
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix => None,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,6 +11,9 @@ impl Reason {
             Self::AuditUnavailable => {
                 "The audit log cannot be written. Every verdict is recorded before it is acted on, so nothing passes until it can be."
             }
+            Self::AuthFailed => {
+                "The server did not accept the login. The client read the server's own words."
+            }
             Self::Internal => {
                 "The gate itself failed while it dealt with this request. What could not be judged does not pass."
             }

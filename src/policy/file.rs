@@ -48,7 +48,7 @@ pub enum SecondOpinion {
 
 /// What happens to a session whose role has dangerous powers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Posture {
+pub enum PosturePolicy {
     /// It is turned away at login.
     Refuse,
     /// It is served and noted.
@@ -94,7 +94,7 @@ pub struct Policy {
     /// What an unread second opinion means.
     pub second_opinion: SecondOpinion,
     /// What dangerous powers of the role mean.
-    pub posture: Posture,
+    pub posture: PosturePolicy,
     /// Whether `SET TRANSACTION SNAPSHOT` passes.
     pub snapshots: Snapshots,
     /// Longest statement text, in bytes.
@@ -199,7 +199,8 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
     let name = root.required("name", Section::string);
     let opinions = [("advisory", SecondOpinion::Advisory), ("required", SecondOpinion::Required)];
     let second_opinion = root.word("second_opinion", &opinions);
-    let posture = root.word("posture", &[("warn", Posture::Warn), ("refuse", Posture::Refuse)]);
+    let posture =
+        root.word("posture", &[("warn", PosturePolicy::Warn), ("refuse", PosturePolicy::Refuse)]);
     let statement_bytes = root.section("limits", |limits| {
         limits.integer("statement_bytes", STATEMENT_BYTES).map(|bytes| bytes.value)
     });
@@ -224,7 +225,7 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
         id: String::new(),
         name: name?.value,
         second_opinion: second_opinion.map_or(SecondOpinion::Advisory, |word| word.value),
-        posture: posture.map_or(Posture::Warn, |word| word.value),
+        posture: posture.map_or(PosturePolicy::Warn, |word| word.value),
         snapshots: snapshots.unwrap_or(Snapshots::Refuse),
         statement_bytes: statement_bytes.unwrap_or(1_048_576),
         settings: settings?,

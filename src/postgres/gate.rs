@@ -12,16 +12,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
-use crate::audit::event::{AuditUnavailable, Decision, Entry, Kind, Ledger, Receipt};
+use crate::audit::event::{
+    AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, Receipt, SessionFacts,
+};
 use crate::listen::stream::Stream;
 use crate::listen::{Listener, Peer};
+use crate::policy::file::PosturePolicy;
 use crate::policy::reason::Reason;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::handshake::Negotiation;
 use crate::postgres::login;
 use crate::postgres::login::{LoggedIn, Login};
-use crate::postgres::posture::{Posture, PosturePolicy, searches_catalog_first};
+use crate::postgres::posture::{Posture, searches_catalog_first};
 use crate::postgres::pump::{End, Pump, Side};
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::{Judge, Ports, Session};
@@ -42,38 +45,13 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(3);
 /// told that the gate is full; what comes on top is closed unheard.
 const STANDING_PLACES: usize = 64;
 
-/// The port to the audit log.
-pub trait Auditor: Send + Sync {
-    /// A ledger that adds these facts to every entry. A connection opens one before its start-up
-    /// packet is understood and another one, with the same session id, after.
-    fn open(&self, facts: SessionFacts) -> Box<dyn Ledger + Send>;
-}
-
-/// What is known about a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionFacts {
-    /// `UUIDv7` of the connection.
-    pub session_id: Uuid,
-    /// Who connected.
-    pub peer: Peer,
-    /// Where the server is, as configured.
-    pub upstream: String,
-    /// Role on the wire.
-    pub user: Option<String>,
-    /// Database.
-    pub database: Option<String>,
-    /// What the client calls itself.
-    pub application_name: Option<String>,
-}
-
-impl SessionFacts {
-    /// Takes what a start-up packet says, whether or not it will be refused.
-    fn learn(&mut self, message: &StartupMessage) {
-        let said = |name| message.parameter(name).map(str::to_owned);
-        self.user = said("user");
-        self.database = said("database").or_else(|| self.user.clone());
-        self.application_name = said("application_name");
-    }
+/// Takes what a start-up packet says, whether or not it will be refused.
+fn learn(facts: &mut SessionFacts, message: &StartupMessage) {
+    let said = |name| message.parameter(name).map(str::to_owned);
+    facts.user = said("user");
+    facts.database = said("database").or_else(|| facts.user.clone());
+    facts.application = said("application_name");
+    facts.method = AuthMethod::Passthrough;
 }
 
 /// What a gate is made of.
@@ -232,12 +210,13 @@ impl Gate {
         let addresses = &self.parts.upstream.addresses;
         let upstream: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let facts = SessionFacts {
-            session_id: Uuid::now_v7(),
-            peer,
-            upstream: upstream.join(", "),
+            session: Uuid::now_v7(),
+            client: peer.socket_address(),
+            server: upstream.join(", "),
             user: None,
             database: None,
-            application_name: None,
+            application: None,
+            method: AuthMethod::None,
         };
         let ledger = self.parts.auditor.open(facts.clone());
         Visit { client: Wire::new(stream), facts, ledger, opened: Opened::No }
@@ -256,7 +235,7 @@ impl Gate {
             }
             FirstPacket::GssEnc | FirstPacket::Ssl => return Err(Dismissal::ClientLeft),
         };
-        visit.facts.learn(&message);
+        learn(&mut visit.facts, &message);
         visit.ledger = self.parts.auditor.open(visit.facts.clone());
         let pinned = PinnedStartup::rebuild(&message, &*self.parts.settings)?;
         if place == Place::Standing {
@@ -418,8 +397,9 @@ async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
     let receipt: Option<Receipt> =
         dismissal.entry(&message).and_then(|entry| visit.ledger.record(&entry).ok());
     if let Some(reason) = dismissal.reason() {
-        let SessionFacts { session_id, peer, .. } = &visit.facts;
-        tracing::info!(session = %session_id, %peer, reason = reason.code(), "turned away");
+        let SessionFacts { session, client, .. } = &visit.facts;
+        let peer = client.map_or_else(|| "[local]".to_owned(), |client| client.to_string());
+        tracing::info!(%session, peer, reason = reason.code(), "turned away");
     }
     visit.client.dismiss(dismissal.complaint(receipt.as_ref()).as_ref()).await;
     if visit.opened == Opened::Yes {

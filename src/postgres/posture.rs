@@ -8,16 +8,6 @@
 use crate::postgres::handshake::message;
 use crate::postgres::session::PINNED;
 
-/// What becomes of a session whose role holds powers that reads do not need.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PosturePolicy {
-    /// It is refused.
-    Refuse,
-    /// It is let in, with a warning in the audit log and the operator's log.
-    #[default]
-    Warn,
-}
-
 /// The pins in the order of [`PINNED`], then what else is read, one row in all.
 const QUESTION: &str = "\
 SELECT pg_catalog.current_setting('default_transaction_read_only'), \

@@ -1,0 +1,46 @@
+//! `rowarden demo`: the whole thing in one command.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::{Exit, complain};
+use crate::demo::{self, DemoError, DemoOptions};
+
+/// Run the gate before a throw-away PostgreSQL, attack it, and show that nothing changed
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Stay up afterwards, and print how to connect
+    #[arg(long)]
+    keep: bool,
+    /// Print the tour and its result only
+    #[arg(long)]
+    tour_only: bool,
+    /// The folder of PostgreSQL's programs
+    #[arg(long, value_name = "DIR")]
+    pg_bin: Option<PathBuf>,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run(demo: Demo, out: &mut impl Write) -> io::Result<Exit> {
+    let options = DemoOptions {
+        keep: demo.keep,
+        tour_only: demo.tour_only,
+        pg_bin: demo.pg_bin,
+        ..DemoOptions::default()
+    };
+    match demo::run_to(&options, out) {
+        Ok(report) if report.is_good() => Ok(Exit::Good),
+        Ok(_) => Ok(Exit::Failed),
+        Err(DemoError::Output(error)) => Err(error),
+        Err(error) => {
+            complain(&error.to_string());
+            let missing = matches!(error, DemoError::Finder(_));
+            Ok(if missing { Exit::ProgramMissing } else { Exit::Failed })
+        }
+    }
+}
