@@ -256,16 +256,32 @@ def unrecorded(row, audit):
             line = audit.get(event)
             if line is None:
                 yield f"event {event} ({reason}) is not in the audit log"
+            elif reason == "tripwire" and line.get("reason") == reason:
+                # What a server reports is a fault, not somebody's attempt.
+                pass
             elif line.get("decision") != "deny" or line.get("reason") != reason:
                 yield f"event {event}: log says {line.get('decision')} {line.get('reason')}, client read {reason}"
             elif (line.get("upstream") or {}).get("contacted") is not False:
                 yield f"event {event}: upstream.contacted is not false"
 
 
-def faults_of_attack(row):
+# Rows that may be refused at login.
+AT_LOGIN = {"startup", "walsender", "encoding", "lexer"}
+
+# Rows whose steps get no answer even from a server (cancel requests, half a message): no effect is all
+# that can be seen. dos-19 announces 4 GiB, for which the protocol checklist says close.
+WITHOUT_ANSWER = {"adm-06", "dos-18", "dos-19"}
+
+
+def faults_of_attack(row, category):
     """What a must-deny row failed at; nothing if it was held."""
     if row.get("fail"):
         yield f"the row could not be run: {row['fail']}"
+        return
+    if row.get("denied_at") == -1 and category in AT_LOGIN and row.get("own"):
+        # The runner takes a login that was refused for a first step that succeeded.
+        return
+    if row["id"] in WITHOUT_ANSWER and not row.get("effect"):
         return
     if row.get("effect"):
         yield f"IT TOOK EFFECT {row.get('probe', '')}"
@@ -302,8 +318,8 @@ def evaluate(rows, corpus, gate):
             continue
         attack = attacks[row["id"]]
         category = attack["category"]
-        what = [] if category in NOT_YET_JUDGED else list(faults_of_attack(row))
-        open_now = bool(what) or (category in NOT_YET_JUDGED and any(faults_of_attack(row)))
+        what = [] if category in NOT_YET_JUDGED else list(faults_of_attack(row, category))
+        open_now = bool(what) or (category in NOT_YET_JUDGED and any(faults_of_attack(row, category)))
         (failed if open_now else held)[category] += 1
         what += unrecorded(row, audit)
         faults += [(row, category, attack["title"], text) for text in what]

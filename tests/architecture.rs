@@ -33,9 +33,19 @@ enum Rank {
     Main,
 }
 
-const PURE_GATE: [&str; 7] =
-    ["frame", "message", "outbox", "prepared", "reply", "session", "startup"];
-const PURE_AUDIT: [&str; 3] = ["event", "line", "redact"];
+const PURE_GATE: [&str; 10] = [
+    "dismissal",
+    "frame",
+    "handshake",
+    "message",
+    "outbox",
+    "posture",
+    "prepared",
+    "reply",
+    "session",
+    "startup",
+];
+const PURE_AUDIT: [&str; 4] = ["event", "json", "line", "redact"];
 
 /// What a pure module may not name, word by word.
 const IMPURE_WORDS: [&str; 15] = [

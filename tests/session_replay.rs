@@ -93,6 +93,7 @@ fn client_message(words: &[String]) -> Vec<u8> {
         "ClosePortal" => frame(b'C', &texts(&[&format!("P{}", word(1))])),
         "Sync" => frame(b'S', &[]),
         "Flush" => frame(b'H', &[]),
+        "Malformed" => frame(b'D', b"Xname\0"),
         "Terminate" => frame(b'X', &[]),
         "FunctionCall" => frame(b'F', &[0; 10]),
         "CopyData" => frame(b'd', word(1).as_bytes()),

@@ -131,8 +131,8 @@ enum Series {
 enum StrayCopy {
     /// It ends the connection.
     Refused,
-    /// A COPY FROM has just been refused, and the client may have begun to stream before it saw
-    /// that; the server drops such data as well.
+    /// A message has just been refused. There may have been a COPY FROM in it, and the client may
+    /// have begun to stream before it saw the refusal; the server drops such data as well.
     Dropped,
 }
 
@@ -202,15 +202,15 @@ impl Session {
         ports: &mut Ports<'_>,
         out: &mut Outbox,
     ) -> Result<Self, ProtocolViolation> {
-        let message = ClientMessage::read(frame)?;
-        if !matches!(message, ClientMessage::Copy) {
-            self.core.stray_copy = match self.core.stray_copy {
-                // The Sync behind refused COPY data belongs to it.
-                StrayCopy::Dropped if matches!(message, ClientMessage::Sync) => StrayCopy::Dropped,
-                _ => StrayCopy::Refused,
-            };
-        }
+        let message = match ClientMessage::read(frame) {
+            Ok(message) => message,
+            Err(ProtocolViolation::Malformed(what)) => {
+                return self.on_malformed(what, frame.kind, ports, out);
+            }
+            Err(violation) => return Err(violation),
+        };
         let core = &mut *self.core;
+        core.expect_copy_data(&message, &self.phase);
         self.phase = match (self.phase, message) {
             (Phase::Idle | Phase::Series | Phase::Skip(_), ClientMessage::Terminate) => {
                 out.terminate();
@@ -240,7 +240,49 @@ impl Session {
     }
 }
 
+impl Session {
+    /// A body that does not parse: where the message ends is certain, so the session can go on, as
+    /// PostgreSQL's does. While messages are dropped nobody looks into them.
+    fn on_malformed(
+        mut self,
+        what: &'static str,
+        kind: u8,
+        ports: &mut Ports<'_>,
+        out: &mut Outbox,
+    ) -> Result<Self, ProtocolViolation> {
+        let core = &mut *self.core;
+        self.phase = match self.phase {
+            phase @ (Phase::Skip(_) | Phase::Closed) => phase,
+            Phase::AwaitReady(_) => return Err(ProtocolViolation::Busy),
+            Phase::Series if kind == b'Q' => return Err(ProtocolViolation::QueryInSeries),
+            Phase::Idle | Phase::Series => {
+                let operation = format!("malformed {what} message");
+                let denial = Denial::new(Reason::ProtoBadLength, operation, "protocol.messages");
+                let message = char::from(kind);
+                let asked = Asked { message, text: None, bytes: 0, digest: &Digest::default() };
+                let complaint = core.deny(&denial, &asked, ports);
+                if kind == b'Q' {
+                    core.complain_simple(&complaint, out)
+                } else {
+                    core.complain_in_series(&complaint, out)
+                }
+            }
+        };
+        Ok(self)
+    }
+}
+
 impl Core {
+    /// COPY data behind a refused message is dropped until another message comes; the Sync behind it
+    /// belongs to it, and so does what is dropped after an error.
+    fn expect_copy_data(&mut self, message: &ClientMessage<'_>, phase: &Phase) {
+        let stays = matches!(message, ClientMessage::Copy | ClientMessage::Sync)
+            || matches!(phase, Phase::Skip(_));
+        if !stays {
+            self.stray_copy = StrayCopy::Refused;
+        }
+    }
+
     /// The client's Sync ends the silence after an error.
     fn end_skip(&mut self, skip: Skip, out: &mut Outbox) -> Phase {
         match skip {
@@ -268,9 +310,7 @@ impl Core {
 
     /// Records a refusal and words it.
     fn deny(&mut self, denial: &Denial, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Complaint {
-        if denial.reason == Reason::SqlCopyIn {
-            self.stray_copy = StrayCopy::Dropped;
-        }
+        self.stray_copy = StrayCopy::Dropped;
         let action = (self.tx == TxState::Read).then_some("abort");
         let entry = Entry {
             decision: Decision::Deny,
