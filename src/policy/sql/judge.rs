@@ -196,7 +196,6 @@ impl<'t> TextReader<'t> {
             first_parameter,
             generic_plan_parameters,
             habit: findings.habit.take(),
-            request: reading.request,
         }
     }
 
