@@ -127,7 +127,8 @@ impl Core {
     }
 
     /// An `EXECUTE` in SQL must name a statement that was judged. One that controls transactions must
-    /// come by its own name: the end of a transaction would be overlooked otherwise.
+    /// come by its own name, and so must another EXECUTE, which may name such a one: the end of a
+    /// transaction would be overlooked otherwise.
     pub(super) fn names_nothing(&self, kind: &PieceKind) -> Option<Complaint> {
         let PieceKind::Execute { name, .. } = kind else { return None };
         if self.tx == TxState::Failed {
@@ -139,6 +140,10 @@ impl Core {
             None => Some(no_statement(name)),
             Some(prepared) if is_transaction_control(&prepared.kind) => {
                 let words = "EXECUTE of a transaction command is not supported by this gate";
+                Some(Complaint::of_postgres("0A000", words))
+            }
+            Some(prepared) if matches!(prepared.kind, PieceKind::Execute { .. }) => {
+                let words = "EXECUTE of another EXECUTE is not supported by this gate";
                 Some(Complaint::of_postgres("0A000", words))
             }
             Some(_) => None,
