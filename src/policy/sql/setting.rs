@@ -44,10 +44,9 @@ pub(super) fn judge_change(
     match setting.as_str() {
         "application_name" => plain_if(is_printable(value), &setting),
         "client_encoding" => client_encoding(value),
-        "default_transaction_read_only" => read_only(&setting, value),
         // A RESET of this one makes the transaction writable on 14 and 15, even after a query.
         "transaction_read_only" if *value == NewValue::Default => Err(escape(&setting)),
-        "transaction_read_only" => read_only(&setting, value),
+        "default_transaction_read_only" | "transaction_read_only" => read_only(&setting, value),
         "search_path" => plain_if(is_safe_path(value), &setting),
         "standard_conforming_strings" if *value == NewValue::Default => Ok(Change::Plain),
         "standard_conforming_strings" => plain_if(is_true(value), &setting),
