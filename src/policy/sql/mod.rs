@@ -15,6 +15,7 @@ mod variable;
 mod verb;
 
 pub mod digest;
+pub mod fold;
 pub mod keyword;
 pub mod lexer;
 pub mod position;
