@@ -42,7 +42,8 @@ pub(crate) fn greet(address: &Address, packet: &[u8]) -> (Client, Vec<Message>) 
 pub(crate) fn hear(client: &mut Client, times: usize) -> Vec<Message> {
     let mut heard: Vec<Message> = Vec::new();
     while heard.iter().filter(|message| message.tag == b'Z').count() < times {
-        heard.push(client.receive().unwrap());
+        let message = client.receive();
+        heard.push(message.unwrap_or_else(|error| panic!("{error} after {heard:?}")));
     }
     heard
 }
