@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, also in what it shares"
 )]
 
+pub(crate) mod disk;
 pub(crate) mod gate;
 pub(crate) mod talk;
 pub(crate) mod tap;
