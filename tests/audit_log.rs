@@ -2,13 +2,16 @@
 //! make of it.
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
+#[path = "support/disk.rs"]
+mod disk;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
+use disk::Tmpfs;
 use rowarden::audit::event::{
     AuditUnavailable, AuthMethod, Decision, Entry, Kind, Ledger, Query, Response, SessionFacts,
     TxState,
@@ -265,29 +268,6 @@ fn a_durable_log_reads_like_any() {
     assert_eq!(lines(dir.path())[0]["message"], "durable");
 }
 
-/// A file system of 64 KiB, gone with this value.
-struct Tmpfs(TempDir);
-
-impl Tmpfs {
-    /// `None` where mounting is not allowed.
-    fn mount() -> Option<Self> {
-        let dir = TempDir::new().unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-            .arg(dir.path())
-            .output()
-            .ok()?;
-        mount.status.success().then(|| Self(dir))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazy: a failed test may still hold files open.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 /// Where nobody may mount, `/dev/full` stands in: it takes no byte, so it shows the refusal but not
 /// the recovery. The unit tests of the writer show that without any disk.
 #[test]
@@ -297,17 +277,16 @@ fn a_full_disk_refuses_what_it_cannot_hold_and_reads_resume_with_space() {
         assert_eq!(full.write(b"x").unwrap_err().kind(), std::io::ErrorKind::StorageFull);
         return;
     };
-    let dir = disk.0.path().join("audit");
-    let filler = disk.0.path().join("filler");
-    fs::write(&filler, vec![0; 16 * 1024]).unwrap();
+    let dir = disk.path().join("audit");
     let log = open(&dir);
+    disk.fill();
 
     let written = (0..1000).take_while(|_| say(&log, "filling").is_ok()).count();
 
     assert!(written < 1000);
     assert_eq!(lines(&dir).len(), written);
     assert_eq!(say(&log, "refused"), Err(AuditUnavailable));
-    fs::remove_file(filler).unwrap();
+    disk.free();
     say(&log, "resumed").unwrap();
     drop(log);
     let lines = lines(&dir);

@@ -77,7 +77,7 @@ pub(super) enum SettingRule {
 
 /// What is known about a function of `pg_catalog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BuiltinFunction<'p> {
+pub enum BuiltinFunction<'p> {
     /// It only reads.
     Reads,
     /// It does more; the word says what.
@@ -140,12 +140,18 @@ impl Policy {
         &self.name
     }
 
+    /// The settings that a client may change, in some way.
+    pub fn listed_settings(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str)
+    }
+
     pub(super) fn setting(&self, name: &str) -> Option<&SettingRule> {
         self.settings.get(name)
     }
 
     /// What is known about a function of `pg_catalog`, by its name as PostgreSQL folds it.
-    pub(super) fn builtin_function(&self, name: &str) -> BuiltinFunction<'_> {
+    #[must_use]
+    pub fn builtin_function(&self, name: &str) -> BuiltinFunction<'_> {
         if let Some(class) = self.refused.get(name) {
             BuiltinFunction::Refused(class)
         } else if self.reads.contains(name) {
