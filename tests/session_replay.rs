@@ -162,9 +162,9 @@ struct Replay {
 }
 
 impl Replay {
-    fn new() -> Self {
+    fn new(server_major: u32) -> Self {
         let judge = Verdicts::new(Arc::new(Policy::shipped().unwrap()));
-        let session = Some(Session::new(Pins::default()));
+        let session = Some(Session::new(Pins { server_major, ..Pins::default() }));
         Self { session, lines: Lines::default(), out: Outbox::default(), judge }
     }
 
@@ -212,12 +212,12 @@ impl Replay {
 }
 
 fn replayed(text: &str) -> String {
-    let mut replay = Replay::new();
+    let mut replay = Replay::new(15);
     let mut result = String::new();
     for line in text.lines().filter(|line| !line.starts_with("  ")) {
         writeln!(result, "{line}").unwrap();
-        if line == "new session" {
-            replay = Replay::new();
+        if let Some(server) = line.strip_prefix("new session") {
+            replay = Replay::new(server.trim().parse().unwrap_or(15));
         } else if !line.is_empty() && !line.starts_with('#') {
             result.push_str(&replay.step(line));
         }

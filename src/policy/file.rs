@@ -103,8 +103,9 @@ pub struct Policy {
     reads: HashSet<String>,
     refused: HashMap<String, String>,
     listed: HashMap<String, HashSet<String>>,
-    hidden_columns: HashMap<String, Vec<String>>,
-    hidden_relations: HashSet<String>,
+    never_columns: HashSet<String>,
+    hidden_columns: HashMap<String, Vec<HiddenColumns>>,
+    hidden_relations: Vec<(String, String)>,
 }
 
 impl Policy {
@@ -170,20 +171,33 @@ impl Policy {
         }
     }
 
-    /// The columns that are not shown of a relation or row-returning function. Without a schema it is
-    /// the one of `pg_catalog`, which is searched first.
+    /// Whether a name behind a dot is an extension's function rather than a column.
+    pub(super) fn is_never_a_column(&self, name: &str) -> bool {
+        self.never_columns.contains(name)
+    }
+
+    /// The columns that are not shown of a relation or row-returning function. Without a schema it may
+    /// be that of any schema: the server finds it by the search path.
     pub(super) fn hidden_columns(&self, schema: Option<&str>, name: &str) -> Option<&[String]> {
-        self.hidden_columns.get(&qualified(schema, name)).map(Vec::as_slice)
+        let listed = self.hidden_columns.get(name)?;
+        let fits = |known: &&HiddenColumns| schema.is_none_or(|schema| schema == known.schema);
+        listed.iter().find(fits).map(|known| known.columns.as_slice())
     }
 
     /// Whether a relation is not shown at all.
     pub(super) fn hides_relation(&self, schema: Option<&str>, name: &str) -> bool {
-        self.hidden_relations.contains(&qualified(schema, name))
+        let fits = |known: &(String, String)| {
+            known.1 == name && schema.is_none_or(|schema| schema == known.0)
+        };
+        self.hidden_relations.iter().any(fits)
     }
 }
 
-fn qualified(schema: Option<&str>, name: &str) -> String {
-    format!("{}.{name}", schema.unwrap_or("pg_catalog"))
+/// What is not shown of the relation of this name in one schema.
+#[derive(Debug)]
+struct HiddenColumns {
+    schema: String,
+    columns: Vec<String>,
 }
 
 fn identity(text: &str) -> String {
@@ -238,6 +252,7 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
         reads: functions.reads,
         refused: functions.refused,
         listed: functions.listed,
+        never_columns: functions.never_columns,
         hidden_columns,
         hidden_relations: hidden_relations.unwrap_or_default(),
     })
@@ -301,6 +316,7 @@ struct Functions {
     reads: HashSet<String>,
     refused: HashMap<String, String>,
     listed: HashMap<String, HashSet<String>>,
+    never_columns: HashSet<String>,
 }
 
 fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Functions {
@@ -334,7 +350,15 @@ fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Functions {
         }
         Some(listed)
     });
-    Functions { reads, refused: refused.unwrap_or_default(), listed: listed.unwrap_or_default() }
+    let never_columns = section.section("notation", |notation| {
+        Some(notation.strings("refuse").into_iter().flat_map(values_of).collect())
+    });
+    Functions {
+        reads,
+        refused: refused.unwrap_or_default(),
+        listed: listed.unwrap_or_default(),
+        never_columns: never_columns.unwrap_or_default(),
+    }
 }
 
 fn read_refused(classes: &mut Section<'_, '_>) -> HashMap<String, String> {
@@ -359,18 +383,26 @@ fn values_of(list: Placed<Vec<Placed<String>>>) -> impl Iterator<Item = String> 
     list.value.into_iter().map(|name| name.value)
 }
 
-fn read_columns(section: &mut Section<'_, '_>) -> HashMap<String, Vec<String>> {
-    let mut columns = HashMap::new();
+fn read_columns(section: &mut Section<'_, '_>) -> HashMap<String, Vec<HiddenColumns>> {
+    let mut hidden: HashMap<String, Vec<HiddenColumns>> = HashMap::new();
     for relation in section.keys() {
-        let names = section.strings(&relation.value).into_iter().flat_map(values_of).collect();
-        columns.extend(qualified_name(section, &relation).map(|relation| (relation, names)));
+        let columns = section.strings(&relation.value).into_iter().flat_map(values_of).collect();
+        if let Some((schema, name)) = qualified_name(section, &relation) {
+            hidden.entry(name).or_default().push(HiddenColumns { schema, columns });
+        }
     }
-    columns
+    hidden
 }
 
-fn qualified_name(section: &mut Section<'_, '_>, name: &Placed<String>) -> Option<String> {
-    if name.value.split('.').count() == 2 {
-        return Some(name.value.clone());
+/// Schema and name.
+fn qualified_name(
+    section: &mut Section<'_, '_>,
+    name: &Placed<String>,
+) -> Option<(String, String)> {
+    if let Some((schema, relation)) = name.value.split_once('.')
+        && !relation.contains('.')
+    {
+        return Some((schema.to_owned(), relation.to_owned()));
     }
     let words = format!("`{}` must be written as schema.name", name.value);
     section.mistake(name.place.clone(), words);

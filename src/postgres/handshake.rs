@@ -147,11 +147,11 @@ impl Reported {
 
     /// What must stay as it is from here on.
     #[must_use]
-    pub fn pins(self) -> Pins {
+    pub fn pins(self, server_major: u32) -> Pins {
         let noted = ["is_superuser", "session_authorization"];
         let mut settings = self.settings;
         settings.retain(|(name, _)| noted.contains(&name.as_str()));
-        Pins { reported_at_login: settings }
+        Pins { server_major, reported_at_login: settings }
     }
 }
 

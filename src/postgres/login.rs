@@ -103,7 +103,13 @@ where
         let key = self.keys.issue(pid, self.negotiation.minor(), target.clone());
         for_client.extend_from_slice(&key.message());
         for_client.extend_from_slice(b"Z\0\0\0\x05I");
-        Ok(LoggedIn { pins: reported.pins(), posture, key, target, for_client })
+        Ok(LoggedIn {
+            pins: reported.pins(posture.server_major()),
+            posture,
+            key,
+            target,
+            for_client,
+        })
     }
 
     /// Passes questions and answers on until the server is satisfied.

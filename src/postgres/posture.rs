@@ -42,6 +42,12 @@ pub struct Posture {
 }
 
 impl Posture {
+    /// The server's major version; 0 if what it says is no number.
+    #[must_use]
+    pub fn server_major(&self) -> u32 {
+        self.server_version.parse::<u32>().unwrap_or_default() / 10_000
+    }
+
     /// Reads the body of the `DataRow`; `None` if it is not the answer to the question.
     #[must_use]
     pub fn read(row: &[u8]) -> Option<Self> {

@@ -311,7 +311,7 @@ fn copy_answer(rows: Option<&[u8]>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -323,7 +323,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
-        let server = thread::spawn(move || listener.accept().unwrap().0.write_all(script).unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(script).unwrap();
+            // Whoever closes before the other side has written makes its write fail.
+            stream.read(&mut [0; 256]).unwrap();
+        });
 
         let outcome = Client::connect(&Address::Unix(socket), &Login::new("ann", "secret", "db"));
         server.join().unwrap();

@@ -35,8 +35,11 @@ pub(super) fn judge_columns(findings: &mut Findings<'_>, query: Node<'_>) {
 fn shows(node: Node<'_>, findings: &Findings<'_>) -> Option<String> {
     match node {
         Node::ColumnRef(column) => column_shows(column.fields(), &findings.guarded),
-        // The alias of a join is a name for whole rows too.
-        Node::JoinExpr(join) if join.alias().is_some() && holds_guarded(node, findings) => {
+        // The alias of a join is a name for whole rows too, and a natural join compares what is not
+        // shown.
+        Node::JoinExpr(join)
+            if (join.alias().is_some() || join.is_natural) && holds_guarded(node, findings) =>
+        {
             Some("whole rows of a join".to_owned())
         }
         Node::JoinExpr(join) => {

@@ -13,8 +13,8 @@ use pg_raw_parse::{Node, nodes};
 
 use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
-use crate::policy::sql::Habit;
 use crate::policy::sql::function;
+use crate::policy::sql::{Habit, SyntaxSince};
 use crate::policy::verdict::Denial;
 
 /// What was found in a statement.
@@ -34,6 +34,8 @@ pub(super) struct Findings<'p> {
     pub(super) highest_parameter: i32,
     /// Relations of which some columns are not shown: alias, relation.
     pub(super) guarded: Vec<Guarded<'p>>,
+    /// The newest syntax in it that older servers take for the call of a function.
+    pub(super) syntax_since: Option<SyntaxSince>,
     /// The refusal, if the statement opens a session.
     pub(super) habit: Option<Habit>,
     /// Places of calls of `set_config` that were judged together with their statement.
@@ -59,6 +61,7 @@ impl<'p> Findings<'p> {
             first_parameter: None,
             highest_parameter: 0,
             guarded: Vec::new(),
+            syntax_since: None,
             habit: None,
             known_settings: BTreeSet::new(),
             in_from: BTreeSet::new(),
@@ -92,6 +95,15 @@ impl<'p> Findings<'p> {
             Node::FuncCall(call) => function::judge_call(self, call),
             Node::ParamRef(parameter) => self.parameter(parameter.location, parameter.number),
             Node::A_Expr(expression) => self.operator(expression.name()),
+            Node::A_Indirection(field) => {
+                field.indirection().iter().for_each(|name| function::judge_notation(self, name));
+            }
+            // Of a single name the server makes no call, and of several only the last can be one.
+            Node::ColumnRef(column) if column.fields().len() > 1 => {
+                column.fields().iter().next_back().into_iter().for_each(|name| {
+                    function::judge_notation(self, name);
+                });
+            }
             Node::SubLink(link) => self.operator(link.oper_name()),
             Node::SortBy(sort) => self.operator(sort.use_op()),
             Node::RangeFunction(range) => self.range_function(range),
@@ -106,8 +118,29 @@ impl<'p> Findings<'p> {
             Node::UpdateStmt(_) => self.write("UPDATE"),
             Node::DeleteStmt(_) => self.write("DELETE"),
             Node::MergeStmt(_) => self.write("MERGE"),
-            other if is_plain(other) => {}
+            other if is_plain(other) => self.note_syntax(other),
             _ => self.write("unknown syntax"),
+        }
+    }
+
+    fn note_syntax(&mut self, node: Node<'_>) {
+        let (major, word) = match node {
+            Node::JsonArrayAgg(_) => (16, "json_arrayagg"),
+            Node::JsonArrayConstructor(_) | Node::JsonArrayQueryConstructor(_) => {
+                (16, "json_array")
+            }
+            Node::JsonObjectAgg(_) => (16, "json_objectagg"),
+            Node::JsonObjectConstructor(_) => (16, "json_object"),
+            Node::JsonFuncExpr(_) => (17, "json_value, json_query or json_exists"),
+            Node::JsonParseExpr(_) => (17, "json"),
+            Node::JsonScalarExpr(_) => (17, "json_scalar"),
+            Node::JsonSerializeExpr(_) => (17, "json_serialize"),
+            Node::JsonTable(_) => (17, "json_table"),
+            Node::MergeSupportFunc(_) => (17, "merge_action"),
+            _ => return,
+        };
+        if self.syntax_since.is_none_or(|known| known.major < major) {
+            self.syntax_since = Some(SyntaxSince { major, word });
         }
     }
 
@@ -208,7 +241,6 @@ fn is_plain(node: Node<'_>) -> bool {
         Node::A_ArrayExpr(_)
             | Node::A_Const(_)
             | Node::A_Indices(_)
-            | Node::A_Indirection(_)
             | Node::A_Star(_)
             | Node::Alias(_)
             | Node::BitString(_)

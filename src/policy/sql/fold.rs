@@ -115,6 +115,7 @@ impl Pattern {
             text: Arc::from(text),
             pieces: pieces.collect(),
             digest: Arc::clone(&self.judgement.digest),
+            syntax_since: self.judgement.syntax_since,
         };
         Some(JudgedSql {
             verdict: Verdict::Allow(Cleared::grant(Arc::new(judgement))),

@@ -40,6 +40,30 @@ pub(super) fn judge_call(findings: &mut Findings<'_>, call: &nodes::FuncCall) {
     }
 }
 
+/// Tables samples are made by these; no value can be handed to them, and `system` may be a column.
+const SAMPLING_METHODS: [&str; 2] = ["bernoulli", "system"];
+
+/// Judges a name behind a dot: `(value).name` and `row.name` are calls when there is no such column,
+/// whatever the value is. A name of a function that does more than read is taken for the call.
+pub(super) fn judge_notation(findings: &mut Findings<'_>, name: Node<'_>) {
+    let Some(name) = name.as_str() else { return };
+    let policy = findings.policy;
+    let refusal = match policy.builtin_function(name) {
+        _ if policy.is_never_a_column(name) => Some(user_code(None, name)),
+        _ if SAMPLING_METHODS.contains(&name) => None,
+        BuiltinFunction::Refused(_) => Some(refused(name)),
+        // A function that returns rows of which not all columns are shown.
+        BuiltinFunction::Reads => policy
+            .hidden_columns(Some("pg_catalog"), name)
+            .map(|_| Denial::new(Reason::SqlRelation, format!("function {name}"), "columns")),
+        BuiltinFunction::Unknown => None,
+    };
+    if let Some(denial) = refusal {
+        findings.functions.insert(name.to_owned());
+        findings.refuse(denial);
+    }
+}
+
 /// What the name alone does not say.
 fn builtin_refusal(
     findings: &Findings<'_>,

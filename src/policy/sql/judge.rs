@@ -12,7 +12,7 @@ use crate::policy::sql::expression::Findings;
 use crate::policy::sql::prescan::{Caps, ScanRefusal, prescan};
 use crate::policy::sql::second_reader::{FirstReading, Opinion, second_opinion, sees_write};
 use crate::policy::sql::statement::{Parameters, Reading, is_reset, read_statement};
-use crate::policy::sql::{Digest, JudgedSql, Judgement, Piece, digest, position};
+use crate::policy::sql::{Digest, JudgedSql, Judgement, Piece, SyntaxSince, digest, position};
 use crate::policy::verdict::{Cleared, Denial, SqlFault, Verdict};
 
 /// Most names of relations, and of functions, that the audit log takes from one text.
@@ -118,6 +118,7 @@ struct TextReader<'t> {
     functions: BTreeSet<String>,
     ctes: BTreeSet<String>,
     operation: Option<String>,
+    syntax_since: Option<SyntaxSince>,
     /// Bytes and characters of the text that are counted already.
     counted: (usize, usize),
 }
@@ -133,6 +134,7 @@ impl<'t> TextReader<'t> {
             functions: BTreeSet::new(),
             ctes: BTreeSet::new(),
             operation: None,
+            syntax_since: None,
             counted: (0, 0),
         }
     }
@@ -158,6 +160,8 @@ impl<'t> TextReader<'t> {
         if self.refusal.is_none() {
             self.refusal = findings.refusal.take();
         }
+        let newest = self.syntax_since.into_iter().chain(findings.syntax_since);
+        self.syntax_since = newest.max_by_key(|since| since.major);
         let piece = self.piece(statement, reading, &mut findings);
         self.pieces.push(piece);
     }
@@ -218,6 +222,7 @@ impl<'t> TextReader<'t> {
                 text: Arc::from(self.text),
                 pieces: self.pieces,
                 digest: Arc::clone(&digest),
+                syntax_since: self.syntax_since,
             }))),
         };
         JudgedSql { verdict, digest }

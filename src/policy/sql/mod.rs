@@ -38,6 +38,18 @@ pub struct Judgement {
     pub pieces: Vec<Piece>,
     /// What the auditor reads.
     pub digest: Arc<Digest>,
+    /// Syntax in it that older servers take for the call of a function.
+    pub syntax_since: Option<SyntaxSince>,
+}
+
+/// Words that are syntax from one version of PostgreSQL on, and were ordinary names before: an older
+/// server calls whatever function has that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyntaxSince {
+    /// The first major version that knows the syntax.
+    pub major: u32,
+    /// The word.
+    pub word: &'static str,
 }
 
 /// One statement of a text.

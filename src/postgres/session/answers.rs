@@ -12,11 +12,15 @@ use crate::postgres::prepared::Change;
 use crate::postgres::reply;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Awaited, Reply, Rows, Show, Warning};
-use crate::postgres::session::{After, Core, Phase, Series, Session, Skip, Takeover, Upstream};
+use crate::postgres::session::{
+    After, Core, Lexing, Phase, Series, Session, Skip, Takeover, Upstream,
+};
 
 /// Settings that must stay as they were verified at login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pins {
+    /// Major version of the server; 0 if unknown, and then it is taken for the oldest.
+    pub server_major: u32,
     /// `is_superuser` and `session_authorization` as the server reported them at login.
     pub reported_at_login: Vec<(String, String)>,
 }
@@ -310,6 +314,7 @@ impl Core {
             _ => return Err(ProtocolViolation::Malformed("ReadyForQuery")),
         };
         self.upstream = Upstream::Clean;
+        self.lexing = Lexing::Certain;
         if self.tx == TxState::Idle {
             self.names.end_transaction();
         }
@@ -318,6 +323,13 @@ impl Core {
             Phase::AwaitReady(After::Boundary) => Some(match self.series {
                 Series::Failed => Phase::Skip(Skip::Ready(self.tx)),
                 Series::Good => Phase::Series,
+            }),
+            Phase::AwaitReady(After::Parse(held)) => Some(match self.series {
+                Series::Failed => Phase::Skip(Skip::Ready(self.tx)),
+                Series::Good => {
+                    self.forward_parse(*held, out);
+                    Phase::Series
+                }
             }),
             Phase::AwaitReady(After::Script(script)) => self.script_ready(*script, out),
             Phase::Skip(Skip::ServerOwes) => Some(Phase::Skip(Skip::Ready(self.tx))),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::event::TxState;
+use crate::audit::event::{Receipt, TxState};
 use crate::policy::sql::{CursorFormat, Hold, Judgement, Past, PieceKind};
 use crate::policy::verdict::{Cleared, Verdict};
 use crate::postgres::message::{Bind, ClientMessage, Parse, Target};
@@ -15,6 +15,14 @@ use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Reply, Show, ends_transaction, no_portal, no_statement};
 use crate::postgres::session::simple::is_transaction_control;
 use crate::postgres::session::{After, Asked, Core, Phase, Ports};
+
+/// A judged and recorded Parse that has not been sent yet.
+pub(super) struct HeldParse {
+    name: String,
+    cleared: Cleared<Arc<Judgement>>,
+    parameter_types: Vec<u8>,
+    receipt: Receipt,
+}
 
 impl Core {
     /// A message of a series. `raw` is the whole of it, as received.
@@ -78,17 +86,31 @@ impl Core {
             let words = "too many prepared statements or portals in this session";
             return Err(self.fault(Complaint::of_postgres("53400", words), &asked, ports));
         }
-        if let Some(denial) = cleared.request().unmet_habit(self.past) {
-            return Err(self.deny(denial, &asked, ports));
+        if let Some(denial) = self.unfit(cleared.request()) {
+            return Err(self.deny(&denial, &asked, ports));
         }
         let receipt = self.allow(&asked, ports)?;
         self.past = Past::Statement;
-        out.forward_parse(parse.name, cleared, parse.parameter_types, &receipt);
-        self.fresh = Some(self.ordinal);
-        let prepared = Arc::new(Prepared::by_parse(cleared.clone(), self.ordinal));
-        let change = Change::Statement(parse.name.to_owned(), prepared);
-        self.expect(Reply::Parsed, Show::All, change, 0);
+        let held = HeldParse {
+            name: parse.name.to_owned(),
+            cleared: cleared.clone(),
+            parameter_types: parse.parameter_types.to_vec(),
+            receipt,
+        };
+        if self.may_be_misread(&cleared.request().text) {
+            self.sync(out);
+            return Ok(Phase::AwaitReady(After::Parse(Box::new(held))));
+        }
+        self.forward_parse(held, out);
         Ok(Phase::Series)
+    }
+
+    pub(super) fn forward_parse(&mut self, held: HeldParse, out: &mut Outbox) {
+        let HeldParse { name, cleared, parameter_types, receipt } = held;
+        out.forward_parse(&name, &cleared, &parameter_types, &receipt);
+        self.fresh = Some(self.ordinal);
+        let prepared = Arc::new(Prepared::by_parse(cleared, self.ordinal));
+        self.expect(Reply::Parsed, Show::All, Change::Statement(name, prepared), 0);
     }
 
     fn bind(

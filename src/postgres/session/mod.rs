@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::audit::event::{Decision, Entry, Kind, Ledger, Query, Receipt, TxState};
 use crate::policy::reason::Reason;
-use crate::policy::sql::{Digest, JudgedSql, Past};
+use crate::policy::sql::{Digest, JudgedSql, Judgement, Past};
 use crate::policy::verdict::Denial;
 use crate::postgres::frame::{Frame, ProtocolViolation};
 use crate::postgres::message::ClientMessage;
@@ -25,6 +25,7 @@ use crate::postgres::prepared::{Change, Names};
 use crate::postgres::reply;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Awaited, Reply, Show};
+use crate::postgres::session::extended::HeldParse;
 use crate::postgres::session::simple::Script;
 
 pub use crate::postgres::session::answers::{PINNED, Pins, Severity};
@@ -78,6 +79,17 @@ struct Core {
     /// What the session has done so far, for habits that only count on the way.
     past: Past,
     takeover: Takeover,
+    lexing: Lexing,
+}
+
+/// Whether the server is known to read texts as the judge did. Code of the database may have changed
+/// `standard_conforming_strings` or `client_encoding`, which is reported with ReadyForQuery only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lexing {
+    /// It has just said that the settings are as pinned.
+    Certain,
+    /// Something of the client's has run since.
+    Doubtful,
 }
 
 /// Whether a BEGIN of the client's has made the gate's own block the client's.
@@ -111,6 +123,8 @@ enum After {
     Client,
     /// A transaction ended inside a series: hide it and go on.
     Boundary,
+    /// The server's settings had to be known before this could be sent: hide it, send and go on.
+    Parse(Box<HeldParse>),
     /// A part of a string has run: go on with the string.
     Script(Box<Script>),
 }
@@ -179,6 +193,7 @@ impl Session {
             pins,
             past: Past::Nothing,
             takeover: Takeover::None,
+            lexing: Lexing::Certain,
         };
         Self { core: Box::new(core), phase: Phase::Idle }
     }
@@ -342,6 +357,18 @@ impl Core {
         }
     }
 
+    /// The refusal of a text that is let through in general, but not in this session: a habit as its
+    /// first statement, or syntax that this server takes for a call of a function.
+    fn unfit(&self, judgement: &Judgement) -> Option<Denial> {
+        let newer = judgement.syntax_since.filter(|since| self.pins.server_major < since.major);
+        newer
+            .map(|since| {
+                let operation = format!("function {}", since.word);
+                Denial::new(Reason::SqlUserCode, operation, "functions.listed")
+            })
+            .or_else(|| judgement.unmet_habit(self.past).cloned())
+    }
+
     /// Records that a read goes through.
     fn allow(&mut self, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Result<Receipt, Complaint> {
         let entry = Entry { upstream_contacted: Some(true), ..self.entry(asked) };
@@ -416,6 +443,13 @@ impl Core {
         self.sync(out);
     }
 
+    /// Whether the server might read this text otherwise than the judge did: of all settings that code
+    /// of the database can change, only those that give a backslash another meaning matter, and
+    /// encodings in which a backslash is half a character.
+    fn may_be_misread(&self, text: &str) -> bool {
+        self.lexing == Lexing::Doubtful && text.contains('\\')
+    }
+
     fn sync(&mut self, out: &mut Outbox) {
         out.sync();
         self.fresh = None;
@@ -424,6 +458,9 @@ impl Core {
 
     fn expect(&mut self, reply: Reply, show: Show, change: Change, ordinal: u64) {
         self.upstream = Upstream::Touched;
+        if !matches!(show, Show::Hidden) {
+            self.lexing = Lexing::Doubtful;
+        }
         if !matches!(change, Change::Nothing) {
             self.pending_changes += 1;
         }

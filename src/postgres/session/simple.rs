@@ -74,8 +74,8 @@ impl Core {
             reply::ready(self.tx, out.client());
             return Phase::Idle;
         }
-        if let Some(denial) = cleared.request().unmet_habit(self.past) {
-            let complaint = self.deny(denial, &asked, ports);
+        if let Some(denial) = self.unfit(cleared.request()) {
+            let complaint = self.deny(&denial, &asked, ports);
             return self.complain_simple(&complaint, out);
         }
         let receipt = match self.allow(&asked, ports) {
@@ -95,6 +95,11 @@ impl Core {
         let cleared = script.cleared.clone();
         let pieces = &cleared.request().pieces;
         while let Some(piece) = pieces.get(script.next) {
+            let text = cleared.request().text.get(piece.start..piece.end).unwrap_or_default();
+            if self.may_be_misread(text) {
+                self.sync(out);
+                return Phase::AwaitReady(After::Script(Box::new(script)));
+            }
             let warning = match self.plan(&mut script, piece, pieces.len(), out) {
                 Plan::Send(warning) => warning,
                 Plan::Complain(complaint) => return self.stop_script(script, &complaint, out),
@@ -174,10 +179,12 @@ impl Core {
 
     /// The string ends here with an error of the gate's, after the answers to what was sent.
     fn stop_script(&mut self, script: Script, complaint: &Complaint, out: &mut Outbox) -> Phase {
-        if self.upstream == Upstream::Clean && script.block != Block::Client {
-            return self.complain_simple(complaint, out);
-        }
-        if self.tx == TxState::Failed && self.upstream == Upstream::Clean {
+        let nothing_open = match script.block {
+            Block::Client => self.tx == TxState::Failed,
+            Block::Gate => false,
+            Block::None => true,
+        };
+        if nothing_open && self.upstream == Upstream::Clean {
             return self.complain_simple(complaint, out);
         }
         self.fail_upstream(complaint, out);
