@@ -42,7 +42,7 @@ fuzz: needs
 	fuzz/run.sh
 
 bench: needs
-	cargo bench --locked
+	cargo bench --locked --bench postgres
 
 corpora: needs
 	scripts/corpora.sh

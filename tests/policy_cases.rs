@@ -51,7 +51,7 @@ fn outcome(judged: &JudgedSql, past: Past) -> (String, Option<String>, Option<us
 
 fn check(policy: &Policy, case: &Case, file: &str) -> Option<String> {
     let sql = case.sql.as_deref()?;
-    let past = if case.on_the_way { Past::ReadOnlyRequest } else { Past::Nothing };
+    let past = if case.on_the_way { Past::Statement } else { Past::Nothing };
     let (found, operation, position) = outcome(&judge_sql(policy, sql.as_bytes()), past);
     let expected = match (&case.denied, &case.fault) {
         (Some(code), None) => format!("denied {code}"),

@@ -195,7 +195,7 @@ impl Gate {
 
     /// Takes a connection from its first byte to a session, or to its end.
     async fn welcome(&self, stream: Stream, peer: Peer, place: Place) -> Option<Box<Conversation>> {
-        let mut visit = self.greet(stream, peer);
+        let mut visit = self.greet(stream, &peer);
         let admitted = tokio::time::timeout(LOGIN_PATIENCE, self.admit(&mut visit, place)).await;
         match admitted.unwrap_or(Err(Dismissal::TimedOut)) {
             Ok((server, logged_in)) => {
@@ -211,7 +211,7 @@ impl Gate {
         }
     }
 
-    fn greet(&self, stream: Stream, peer: Peer) -> Visit {
+    fn greet(&self, stream: Stream, peer: &Peer) -> Visit {
         let addresses = &self.parts.upstream.addresses;
         let upstream: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let facts = SessionFacts {

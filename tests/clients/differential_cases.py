@@ -128,8 +128,8 @@ def statements():
         yield simple(f'error, in a transaction: {sql}', 'BEGIN', sql, 'SELECT 1', 'ROLLBACK')
         yield Case(f'error, extended: {sql}', [Exchange(series(sql), b'Z'), Exchange(series('SELECT 1'), b'Z')])
     for sql in QUIET:
-        yield simple(f'quiet, simple: {sql!r}', sql, 'SELECT 1')
-        yield extended(f'quiet, extended: {sql!r}', sql)
+        yield simple(f'quiet, simple: {sql!r}', 'SELECT 1', sql, 'SELECT 1')
+        yield Case(f'quiet, extended: {sql!r}', [Exchange(query('SELECT 1'), b'Z'), Exchange(series(sql), b'Z')])
     for source, form in itertools.product(COPIES, COPY_FORMS):
         yield simple(f'copy: {source}{form}', f'COPY {source} TO STDOUT{form}', 'SELECT 1')
     yield extended('copy, extended', 'COPY stock.supplier TO STDOUT')
@@ -137,7 +137,7 @@ def statements():
 
 def strings():
     for text in lines('strings'):
-        yield simple(f'string: {text}', text, 'SELECT 9', 'ROLLBACK')
+        yield simple(f'string: {text}', 'SELECT 8', text, 'SELECT 9', 'ROLLBACK')
         yield simple(f'string, in a transaction: {text}', 'BEGIN', text, 'SELECT 9', 'ROLLBACK')
         yield simple(f'string, in a failed transaction: {text}', 'BEGIN', 'SELECT 1/0', text, 'SELECT 9', 'ROLLBACK')
     for texts in talks():

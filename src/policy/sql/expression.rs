@@ -13,8 +13,8 @@ use pg_raw_parse::{Node, nodes};
 
 use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
+use crate::policy::sql::Habit;
 use crate::policy::sql::function;
-use crate::policy::sql::{Habit, Past};
 use crate::policy::verdict::Denial;
 
 /// What was found in a statement.
@@ -34,7 +34,7 @@ pub(super) struct Findings<'p> {
     pub(super) highest_parameter: i32,
     /// Relations of which some columns are not shown: alias, relation.
     pub(super) guarded: Vec<Guarded<'p>>,
-    /// What the session must have done before, or else this refusal.
+    /// The refusal, if the statement opens a session.
     pub(super) habit: Option<Habit>,
     /// Places of calls of `set_config` that were judged together with their statement.
     pub(super) known_settings: BTreeSet<i32>,
@@ -69,11 +69,9 @@ impl<'p> Findings<'p> {
         self.refusal.get_or_insert(denial);
     }
 
-    /// Notes that the statement is a habit; of two the more demanding one counts.
-    pub(super) fn habit(&mut self, needs: Past, otherwise: Denial) {
-        if self.habit.as_ref().is_none_or(|known| known.needs < needs) {
-            self.habit = Some(Habit { needs, otherwise });
-        }
+    /// Notes that the statement is a habit.
+    pub(super) fn habit(&mut self, as_opening: Denial) {
+        self.habit.get_or_insert(Habit { as_opening });
     }
 
     /// Walks a query or an expression, the node itself included.

@@ -8,7 +8,6 @@ use pg_raw_parse::{Node, nodes};
 
 use crate::policy::file::BuiltinFunction;
 use crate::policy::reason::Reason;
-use crate::policy::sql::Habit;
 use crate::policy::sql::expression::{Findings, split_name};
 use crate::policy::sql::setting::{self, Change, NewValue};
 use crate::policy::verdict::Denial;
@@ -95,9 +94,9 @@ pub(super) fn judge_as_set(
         },
     };
     match setting::judge_change(findings.policy, name, &value) {
-        Ok(Change::Plain | Change::ReadOnly) => None,
-        Ok(Change::Habit(Habit { needs, otherwise })) => {
-            findings.habit(needs, otherwise);
+        Ok(Change::Plain) => None,
+        Ok(Change::Habit(habit)) => {
+            findings.habit(habit.as_opening);
             None
         }
         // The text cannot be changed inside an expression.

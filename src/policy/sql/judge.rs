@@ -21,7 +21,7 @@ const MAX_NAMES: usize = 64;
 /// Judges a text that may hold any number of statements.
 ///
 /// Needs a stack of 64 MiB: both parsers and the walk recurse, and the caps of the scan before them
-/// are measured for that. Texts near the longest take a tenth of a second.
+/// are measured for that. Texts near the longest take a tenth of a second, half a second at worst.
 #[must_use]
 pub fn judge_sql(policy: &Policy, text: &[u8]) -> JudgedSql {
     let caps = Caps { bytes: policy.statement_bytes, ..Caps::default() };
@@ -196,7 +196,6 @@ impl<'t> TextReader<'t> {
             first_parameter,
             generic_plan_parameters,
             habit: findings.habit.take(),
-            request: reading.request,
         }
     }
 
@@ -225,12 +224,16 @@ impl<'t> TextReader<'t> {
     }
 
     fn second_opinion(&mut self) -> Option<Denial> {
-        let first = FirstReading {
+        let mut first = FirstReading {
             statements: self.pieces.len(),
             relations: std::mem::take(&mut self.relations),
             functions: std::mem::take(&mut self.functions),
         };
-        let opinion = second_opinion(self.text, &first);
+        let mut opinion = second_opinion(self.text, &first);
+        if opinion == Opinion::CannotRead && self.pieces.len() > 1 {
+            first.statements = 1;
+            opinion = self.opinion_of_each(&first);
+        }
         self.relations = first.relations;
         self.functions = first.functions;
         match (opinion, self.policy.second_opinion) {
@@ -244,6 +247,15 @@ impl<'t> TextReader<'t> {
                 Some(Denial::new(Reason::SqlParserDifferential, operation, "second_opinion"))
             }
         }
+    }
+
+    /// One statement that the second parser cannot read must not hide the others from it.
+    fn opinion_of_each(&self, first: &FirstReading) -> Opinion {
+        let texts = self.pieces.iter().filter_map(|piece| self.text.get(piece.start..piece.end));
+        let mut opinions = texts.map(|text| second_opinion(text, first));
+        opinions
+            .find(|opinion| matches!(opinion, Opinion::SeesMore(_)))
+            .unwrap_or(Opinion::CannotRead)
     }
 
     fn digest(&self) -> Digest {

@@ -15,6 +15,7 @@ mod variable;
 mod verb;
 
 pub mod digest;
+pub mod fold;
 pub mod keyword;
 pub mod lexer;
 pub mod position;
@@ -57,42 +58,26 @@ pub struct Piece {
     pub first_parameter: Option<(u32, usize)>,
     /// `$n` in it is answered with NULLs: EXPLAIN (GENERIC_PLAN). The highest n, 0 if none.
     pub generic_plan_parameters: u16,
-    /// What the session must have done before, or else the refusal.
+    /// The refusal, if this is the first statement of a session.
     pub habit: Option<Habit>,
-    /// What it asks of the transactions to come.
-    pub request: Request,
 }
 
 /// A statement that drivers and pools send on their way, and that only a probe opens with. Harmless
 /// either way: what it asks for is made read-only, or puts back what was never changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Habit {
-    /// What the session must have done before.
-    pub needs: Past,
-    /// The refusal of a session that has not.
-    pub otherwise: Denial,
+    /// The refusal of a session that opens with it.
+    pub as_opening: Denial,
 }
 
-/// What a session has done, each more than the one before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// What a session has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Past {
     /// Nothing yet.
     #[default]
     Nothing,
-    /// A statement was let through.
+    /// A statement was let through: it is on its way.
     Statement,
-    /// It has asked for a read-only transaction or session itself.
-    ReadOnlyRequest,
-}
-
-/// What a statement asks of the transactions to come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Request {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// That they be read-only.
-    ReadOnly,
 }
 
 /// What a statement does to the session, as far as the gate must follow it.
@@ -216,12 +201,16 @@ pub struct JudgedSql {
 }
 
 impl Judgement {
-    /// The refusal, if a session that has done `past` must not send this: the first habit that asks
-    /// for more.
+    /// The refusal, if a session with this past must not send this.
     #[must_use]
     pub fn unmet_habit(&self, past: Past) -> Option<&Denial> {
-        let habits = self.pieces.iter().filter_map(|piece| piece.habit.as_ref());
-        habits.filter(|habit| past < habit.needs).map(|habit| &habit.otherwise).next()
+        match past {
+            Past::Statement => None,
+            Past::Nothing => {
+                let mut habits = self.pieces.iter().filter_map(|piece| piece.habit.as_ref());
+                habits.next().map(|habit| &habit.as_opening)
+            }
+        }
     }
 
     /// The first prepared statement that the text executes and has not prepared before.

@@ -7,7 +7,7 @@
 
 use crate::policy::file::{Policy, SettingRule};
 use crate::policy::reason::Reason;
-use crate::policy::sql::{Habit, Past};
+use crate::policy::sql::Habit;
 use crate::policy::verdict::Denial;
 
 const RULE: &str = "settings";
@@ -30,8 +30,6 @@ pub(super) enum Change {
     Plain,
     /// Harmless, but an opening that no tool makes.
     Habit(Habit),
-    /// It asks for what the gate has pinned anyway: read-only.
-    ReadOnly,
     /// With this text instead: another name of the same encoding. A habit too.
     Instead(&'static str, Habit),
 }
@@ -46,10 +44,9 @@ pub(super) fn judge_change(
     match setting.as_str() {
         "application_name" => plain_if(is_printable(value), &setting),
         "client_encoding" => client_encoding(value),
-        "default_transaction_read_only" => read_only(&setting, value),
         // A RESET of this one makes the transaction writable on 14 and 15, even after a query.
         "transaction_read_only" if *value == NewValue::Default => Err(escape(&setting)),
-        "transaction_read_only" => read_only(&setting, value),
+        "default_transaction_read_only" | "transaction_read_only" => read_only(&setting, value),
         "search_path" => plain_if(is_safe_path(value), &setting),
         "standard_conforming_strings" if *value == NewValue::Default => Ok(Change::Plain),
         "standard_conforming_strings" => plain_if(is_true(value), &setting),
@@ -68,8 +65,8 @@ pub fn judge_startup_setting(policy: &Policy, name: &str, value: &str) -> Result
         NewValue::Words(vec![value.to_owned()])
     };
     match judge_change(policy, name, &value)? {
-        Change::Plain | Change::ReadOnly => Ok(()),
-        Change::Habit(habit) | Change::Instead(_, habit) => Err(habit.otherwise),
+        Change::Plain => Ok(()),
+        Change::Habit(habit) | Change::Instead(_, habit) => Err(habit.as_opening),
     }
 }
 
@@ -88,8 +85,7 @@ fn listed(policy: &Policy, setting: &str, value: &NewValue) -> Result<Change, De
     if passes {
         Ok(Change::Plain)
     } else if later.contains(&word) {
-        let needs = Past::Statement;
-        Ok(Change::Habit(Habit { needs, otherwise: refused(setting) }))
+        Ok(Change::Habit(Habit { as_opening: refused(setting) }))
     } else {
         Err(refused(setting))
     }
@@ -121,8 +117,7 @@ fn client_encoding(value: &NewValue) -> Result<Change, Denial> {
             [word] => match known_encoding(word) {
                 Some(Encoding::Utf8) => Ok(Change::Plain),
                 Some(Encoding::SqlAscii) => {
-                    let otherwise = refused("client_encoding");
-                    let habit = Habit { needs: Past::Statement, otherwise };
+                    let habit = Habit { as_opening: refused("client_encoding") };
                     Ok(Change::Instead("SET client_encoding TO 'UTF8'", habit))
                 }
                 None => Err(refused("client_encoding")),
@@ -156,11 +151,8 @@ pub fn known_encoding(name: &str) -> Option<Encoding> {
 
 fn read_only(setting: &str, value: &NewValue) -> Result<Change, Denial> {
     match value {
-        NewValue::Default => {
-            let needs = Past::ReadOnlyRequest;
-            Ok(Change::Habit(Habit { needs, otherwise: escape(setting) }))
-        }
-        NewValue::Words(_) if is_true(value) => Ok(Change::ReadOnly),
+        NewValue::Default => Ok(Change::Habit(Habit { as_opening: escape(setting) })),
+        NewValue::Words(_) if is_true(value) => Ok(Change::Plain),
         NewValue::Words(_) | NewValue::Unknown => Err(escape(setting)),
     }
 }
@@ -276,7 +268,7 @@ mod tests {
 
     #[test]
     fn only_true_can_be_said_of_read_only() {
-        assert_eq!(judge("DEFAULT_transaction_read_only", "on"), Ok(Change::ReadOnly));
+        assert_eq!(judge("DEFAULT_transaction_read_only", "on"), Ok(Change::Plain));
         for word in ["off", "0", "false", "maybe", "o"] {
             assert!(judge("default_transaction_read_only", word).is_err(), "{word}");
         }

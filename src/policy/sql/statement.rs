@@ -13,7 +13,7 @@ use crate::policy::sql::expression::Findings;
 use crate::policy::sql::transaction;
 use crate::policy::sql::variable;
 use crate::policy::sql::verb::verb_of;
-use crate::policy::sql::{CursorFormat, Explained, Hold, Past, PieceKind, Request};
+use crate::policy::sql::{CursorFormat, Explained, Hold, PieceKind};
 use crate::policy::verdict::Denial;
 
 /// `LOCK TABLE … IN ACCESS SHARE MODE`: what any SELECT takes.
@@ -23,7 +23,6 @@ const ACCESS_SHARE: i32 = 1;
 pub(super) struct Reading {
     pub(super) kind: PieceKind,
     pub(super) rewritten: Option<String>,
-    pub(super) request: Request,
     /// Whether `$n` is bound by the statement itself or by NULLs.
     pub(super) parameters: Parameters,
     /// The verb, for the log: `SELECT`, `INSERT`.
@@ -46,7 +45,6 @@ impl Reading {
         Self {
             kind,
             rewritten: None,
-            request: Request::Nothing,
             parameters: Parameters::OfTheClient,
             operation: operation.into(),
         }
@@ -139,7 +137,7 @@ fn refuse(node: Node<'_>, findings: &mut Findings<'_>) -> Reading {
 
 /// What pools and drivers send to clean a session up. As an opening nobody does.
 fn habit(findings: &mut Findings<'_>, reason: Reason, operation: &str) {
-    findings.habit(Past::Statement, Denial::new(reason, operation, "habits"));
+    findings.habit(Denial::new(reason, operation, "habits"));
 }
 
 fn read_copy(copy: &nodes::CopyStmt, findings: &mut Findings<'_>) -> Reading {

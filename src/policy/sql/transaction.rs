@@ -10,7 +10,7 @@ use pg_raw_parse::{Node, nodes};
 use crate::policy::reason::Reason;
 use crate::policy::sql::expression::Findings;
 use crate::policy::sql::statement::Reading;
-use crate::policy::sql::{Chain, Past, PieceKind, Request};
+use crate::policy::sql::{Chain, PieceKind};
 use crate::policy::verdict::Denial;
 
 const RULE: &str = "transactions";
@@ -128,12 +128,11 @@ impl Modes {
         }
         let reading = Reading::of(kind, verb);
         match self.access {
-            Access::Unsaid => reading,
-            Access::ReadOnly => Reading { request: Request::ReadOnly, ..reading },
+            Access::Unsaid | Access::ReadOnly => reading,
             Access::ReadWrite => {
                 let operation = format!("{verb} READ WRITE");
-                let otherwise = Denial::new(Reason::SqlTransactionEscape, operation, RULE);
-                findings.habit(Past::ReadOnlyRequest, otherwise);
+                let as_opening = Denial::new(Reason::SqlTransactionEscape, operation, RULE);
+                findings.habit(as_opening);
                 Reading { rewritten: Some(self.as_read_only(verb)), ..reading }
             }
         }

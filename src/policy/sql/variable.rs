@@ -6,12 +6,12 @@ use pg_raw_parse::raw::VariableSetKind as Kind;
 use pg_raw_parse::{Node, nodes};
 
 use crate::policy::reason::Reason;
+use crate::policy::sql::PieceKind;
 use crate::policy::sql::expression::{Findings, split_name};
 use crate::policy::sql::function::{judge_as_set, string_constant};
 use crate::policy::sql::setting::{Change, NewValue, judge_change};
 use crate::policy::sql::statement::{Reading, snapshots_pass};
 use crate::policy::sql::transaction::{self, Modes};
-use crate::policy::sql::{Habit, Past, PieceKind, Request};
 use crate::policy::verdict::Denial;
 
 /// Reads a SET or RESET.
@@ -21,8 +21,7 @@ pub(super) fn read_set(set: &nodes::VariableSetStmt, findings: &mut Findings<'_>
         Kind::VAR_SET_VALUE => change(name, &words_of(set), findings),
         Kind::VAR_SET_DEFAULT | Kind::VAR_RESET => change(name, &NewValue::Default, findings),
         Kind::VAR_RESET_ALL => {
-            let otherwise = Denial::new(Reason::SqlSetting, "RESET ALL", "habits");
-            findings.habit(Past::Statement, otherwise);
+            findings.habit(Denial::new(Reason::SqlSetting, "RESET ALL", "habits"));
             Reading::of(PieceKind::Quiet, "RESET")
         }
         Kind::VAR_SET_MULTI => read_multi(name, set, findings),
@@ -40,13 +39,12 @@ fn change(name: &str, value: &NewValue, findings: &mut Findings<'_>) -> Reading 
     let reading = Reading::of(PieceKind::Quiet, "SET");
     match judge_change(findings.policy, name, value) {
         Ok(Change::Plain) => reading,
-        Ok(Change::ReadOnly) => Reading { request: Request::ReadOnly, ..reading },
         Ok(Change::Instead(text, habit)) => {
-            findings.habit(habit.needs, habit.otherwise);
+            findings.habit(habit.as_opening);
             Reading { rewritten: Some(text.to_owned()), ..reading }
         }
-        Ok(Change::Habit(Habit { needs, otherwise })) => {
-            findings.habit(needs, otherwise);
+        Ok(Change::Habit(habit)) => {
+            findings.habit(habit.as_opening);
             reading
         }
         Err(denial) => {

@@ -12,7 +12,7 @@ use crate::postgres::prepared::Change;
 use crate::postgres::reply;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Awaited, Reply, Rows, Show, Warning};
-use crate::postgres::session::{After, Core, Phase, Series, Session, Skip, Upstream};
+use crate::postgres::session::{After, Core, Phase, Series, Session, Skip, Takeover, Upstream};
 
 /// Settings that must stay as they were verified at login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,6 +160,9 @@ impl Core {
             Show::All => out.client().extend_from_slice(frame.raw),
             Show::Hidden => {}
             Show::Simple(step) => {
+                if step.warning == Warning::DropAlreadyInTransaction {
+                    self.takeover = Takeover::Done;
+                }
                 if step.warning == Warning::AddNoTransaction {
                     let words = "there is no transaction in progress";
                     let warning = Complaint::of_postgres("25P01", words).as_warning();

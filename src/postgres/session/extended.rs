@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::policy::sql::{CursorFormat, Hold, Judgement, PieceKind};
+use crate::audit::event::TxState;
+use crate::policy::sql::{CursorFormat, Hold, Judgement, Past, PieceKind};
 use crate::policy::verdict::{Cleared, Verdict};
 use crate::postgres::message::{Bind, ClientMessage, Parse, Target};
 use crate::postgres::outbox::{Outbox, Verb};
@@ -81,7 +82,7 @@ impl Core {
             return Err(self.deny(denial, &asked, ports));
         }
         let receipt = self.allow(&asked, ports)?;
-        self.note_past(cleared.request());
+        self.past = Past::Statement;
         out.forward_parse(parse.name, cleared, parse.parameter_types, &receipt);
         self.fresh = Some(self.ordinal);
         let prepared = Arc::new(Prepared::by_parse(cleared.clone(), self.ordinal));
@@ -98,9 +99,6 @@ impl Core {
     ) -> Result<Phase, Complaint> {
         let prepared =
             self.statement(bind.statement).ok_or_else(|| no_statement(bind.statement))?;
-        if let Some(complaint) = self.names_nothing(&prepared.kind) {
-            return Err(complaint);
-        }
         // The verdict on a Parse of this very series covers the first run.
         let ordinal = if self.fresh.take() == Some(prepared.ordinal) {
             prepared.ordinal
@@ -129,13 +127,23 @@ impl Core {
     }
 
     /// An `EXECUTE` in SQL must name a statement that was judged. One that controls transactions must
-    /// come by its own name: the end of a transaction would be overlooked otherwise.
+    /// come by its own name, and so must another EXECUTE, which may name such a one: the end of a
+    /// transaction would be overlooked otherwise.
     pub(super) fn names_nothing(&self, kind: &PieceKind) -> Option<Complaint> {
         let PieceKind::Execute { name, .. } = kind else { return None };
+        if self.tx == TxState::Failed {
+            let words =
+                "current transaction is aborted, commands ignored until end of transaction block";
+            return Some(Complaint::of_postgres("25P02", words));
+        }
         match self.statement(name) {
             None => Some(no_statement(name)),
             Some(prepared) if is_transaction_control(&prepared.kind) => {
                 let words = "EXECUTE of a transaction command is not supported by this gate";
+                Some(Complaint::of_postgres("0A000", words))
+            }
+            Some(prepared) if matches!(prepared.kind, PieceKind::Execute { .. }) => {
+                let words = "EXECUTE of another EXECUTE is not supported by this gate";
                 Some(Complaint::of_postgres("0A000", words))
             }
             Some(_) => None,

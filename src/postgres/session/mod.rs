@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::audit::event::{Decision, Entry, Kind, Ledger, Query, Receipt, TxState};
 use crate::policy::reason::Reason;
-use crate::policy::sql::{Digest, JudgedSql, Judgement, Past, Request};
+use crate::policy::sql::{Digest, JudgedSql, Past};
 use crate::policy::verdict::Denial;
 use crate::postgres::frame::{Frame, ProtocolViolation};
 use crate::postgres::message::ClientMessage;
@@ -77,6 +77,18 @@ struct Core {
     pins: Pins,
     /// What the session has done so far, for habits that only count on the way.
     past: Past,
+    takeover: Takeover,
+}
+
+/// Whether a BEGIN of the client's has made the gate's own block the client's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takeover {
+    /// There was none in this string.
+    None,
+    /// It has been sent.
+    Asked,
+    /// The server has carried it out.
+    Done,
 }
 
 /// What the session is doing.
@@ -166,6 +178,7 @@ impl Session {
             stray_copy: StrayCopy::Refused,
             pins,
             past: Past::Nothing,
+            takeover: Takeover::None,
         };
         Self { core: Box::new(core), phase: Phase::Idle }
     }
@@ -225,6 +238,8 @@ impl Session {
                 phase
             }
             (Phase::Idle, ClientMessage::Query(sql)) => core.simple_query(sql, ports, out),
+            // Nothing waits to be flushed, and no series begins.
+            (Phase::Idle, ClientMessage::Flush) => Phase::Idle,
             (Phase::Idle, ClientMessage::FunctionCall) => core.function_call(ports, out),
             (Phase::Series, ClientMessage::Query(_) | ClientMessage::FunctionCall) => {
                 return Err(ProtocolViolation::QueryInSeries);
@@ -325,13 +340,6 @@ impl Core {
             Ok(receipt) => Complaint::refusal(denial, &receipt),
             Err(_) => unrecorded(),
         }
-    }
-
-    /// Remembers that a text was let through.
-    fn note_past(&mut self, judgement: &Judgement) {
-        let asked = judgement.pieces.iter().any(|piece| piece.request == Request::ReadOnly);
-        let now = if asked { Past::ReadOnlyRequest } else { Past::Statement };
-        self.past = self.past.max(now);
     }
 
     /// Records that a read goes through.

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::audit::event::{Receipt, TxState};
-use crate::policy::sql::{Chain, CursorFormat, Judgement, Piece, PieceKind};
+use crate::policy::sql::{Chain, CursorFormat, Judgement, Past, Piece, PieceKind};
 use crate::policy::verdict::{Cleared, SqlFault, Verdict};
 use crate::postgres::outbox::{Describe, Outbox, OwnStatement, Run};
 use crate::postgres::prepared::Change;
@@ -17,7 +17,7 @@ use crate::postgres::reply;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Reply, Rows, Show, Step, Warning, ends_transaction};
 use crate::postgres::session::extended::change_of;
-use crate::postgres::session::{After, Asked, Core, Phase, Ports, Series, Upstream};
+use crate::postgres::session::{After, Asked, Core, Phase, Ports, Series, Takeover, Upstream};
 
 /// A judged string under way.
 pub(super) struct Script {
@@ -82,7 +82,8 @@ impl Core {
             Ok(receipt) => receipt,
             Err(complaint) => return self.complain_simple(&complaint, out),
         };
-        self.note_past(cleared.request());
+        self.past = Past::Statement;
+        self.takeover = Takeover::None;
         let block = if self.tx == TxState::Idle { Block::None } else { Block::Client };
         let script =
             Script { cleared: cleared.clone(), receipt, ordinal: self.ordinal, next: 0, block };
@@ -129,6 +130,7 @@ impl Core {
             (Block::None, PieceKind::Begin) => script.block = Block::Client,
             (Block::Gate, PieceKind::Begin) => {
                 script.block = Block::Client;
+                self.takeover = Takeover::Asked;
                 return Plan::Send(Warning::DropAlreadyInTransaction);
             }
             (Block::Gate, kind) => return plan_in_gate_block(kind),
@@ -186,7 +188,9 @@ impl Core {
     /// client may be told.
     pub(super) fn script_ready(&mut self, mut script: Script, out: &mut Outbox) -> Option<Phase> {
         if self.series == Series::Failed {
-            if script.block != Block::Gate || self.tx != TxState::Failed {
+            // A BEGIN that failed has not made the block the client's.
+            let gates_own = script.block == Block::Gate || self.takeover == Takeover::Asked;
+            if !gates_own || self.tx != TxState::Failed {
                 return None;
             }
             self.send_own(OwnStatement::Rollback, out);

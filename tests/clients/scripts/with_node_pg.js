@@ -103,7 +103,7 @@ const refused = (...texts) =>
 const writes = {
   'INSERT': () => refused("INSERT INTO stock.supplier (name) VALUES ('intruder')"),
   'CREATE TABLE': () => refused('CREATE TABLE stock.intruder (n int)'),
-  'BEGIN READ WRITE, UPDATE': () => refused('BEGIN READ WRITE', 'UPDATE stock.item SET price = 0'),
+  'BEGIN READ WRITE, UPDATE': () => refused('SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0'),
 }
 
 async function main() {

@@ -67,8 +67,11 @@ script.read('pg_dump as superuser')(functools.partial(program, 'pg_dump', user='
 script.read('pg_dump -Fc')(functools.partial(archive, '-Fc'))
 script.read('pg_dump -Ft')(functools.partial(archive, '-Ft'))
 script.read('pg_dump -Fd')(functools.partial(archive, '-Fd'))
-script.read('pg_dumpall --globals-only')(functools.partial(program, 'pg_dumpall', '--globals-only', user='postgres'))
-script.read('pg_dumpall --schema-only')(functools.partial(program, 'pg_dumpall', '--schema-only', user='postgres'))
+# The default policy does not show password hashes, even to those who may read them.
+GLOBALS = ('--globals-only', '--no-role-passwords')
+SCHEMAS = ('--schema-only', '--no-role-passwords')
+script.read('pg_dumpall --globals-only')(functools.partial(program, 'pg_dumpall', *GLOBALS, user='postgres'))
+script.read('pg_dumpall --schema-only')(functools.partial(program, 'pg_dumpall', *SCHEMAS, user='postgres'))
 script.read('pg_isready')(lambda: program('pg_isready', '-q'))
 if BACKUP:
     script.read('pg_dump with large objects')(functools.partial(program, 'pg_dump', 'attachments'))

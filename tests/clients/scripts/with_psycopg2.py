@@ -178,7 +178,7 @@ def dictionary_rows():
 def encoding_and_reset():
     connection = connect()
     connection.set_client_encoding('UTF8')
-    connection.reset()
+    connection.cursor().execute('SELECT 1'); connection.reset()
     return fetched(connection, "SELECT 'ü'"), connection.encoding
 
 
@@ -229,7 +229,7 @@ def create_table():
 
 @script.write('BEGIN READ WRITE, UPDATE')
 def update():
-    return refused(connect(autocommit=True), 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
+    return refused(connect(autocommit=True), 'SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()

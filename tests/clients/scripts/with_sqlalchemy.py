@@ -204,7 +204,7 @@ def create_table():
 
 @script.write('BEGIN READ WRITE, UPDATE')
 def update():
-    return refused('BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
+    return refused('SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()
