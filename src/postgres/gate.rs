@@ -355,17 +355,14 @@ impl Conversation {
         let Self { pump, mut ledger, key, target } = *self;
         let (last_word, recorded) = settle(end, &mut *ledger);
         let needs_cancel = pump.is_busy() && !matches!(end, End::ServerLeft | End::ServerRefused);
-        let (closed, mut server_left) = oneshot::channel::<()>();
+        let (closed, server_left) = oneshot::channel::<()>();
         let close = async {
             pump.close(end, last_word.as_ref()).await;
             drop(closed);
         };
         let cancel = async {
-            while needs_cancel {
-                cancel_at(&target).await;
-                if tokio::time::timeout(CANCEL_AGAIN, &mut server_left).await.is_ok() {
-                    break;
-                }
+            if needs_cancel {
+                cancel_until(&target, server_left).await;
             }
         };
         tokio::join!(cancel, close);
@@ -418,6 +415,16 @@ async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
     if visit.opened == Opened::Yes {
         let entry = Entry::plain(Kind::SessionClose, Decision::None, "no session came of it");
         visit.ledger.follow_up(&entry);
+    }
+}
+
+/// Cancels until the server has left.
+async fn cancel_until(target: &CancelTarget, mut server_left: oneshot::Receiver<()>) {
+    loop {
+        cancel_at(target).await;
+        if tokio::time::timeout(CANCEL_AGAIN, &mut server_left).await.is_ok() {
+            return;
+        }
     }
 }
 
