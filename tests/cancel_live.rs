@@ -10,11 +10,16 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use rowarden::demo::client::message::frame;
 use rowarden::demo::client::{Client, message};
 use rowarden::demo::cluster::Cluster;
 use rowarden::listen::Address;
+use rowarden::postgres::upstream::UpstreamAddress;
 use support::gate::{GateSetup, LiveGate, socket_of};
 use support::talk::{add_owner, fields, greet, hear, only, start_up, trusting};
 use support::tap::Tap;
@@ -215,4 +220,53 @@ fn the_query_of_a_client_that_vanishes_is_cancelled() {
         wait_for("the query to be cancelled", || (!is_at_work(&cluster, pid)).then_some(()));
     }
     assert_eq!(gate.stop().of_kind("session.close").len(), 3);
+}
+
+/// What PostgreSQL says at a login, its answer to the gate's question included.
+fn login_answers() -> [Vec<u8>; 2] {
+    let pin = frame(b'S', b"default_transaction_read_only\0on\0");
+    let ready = frame(b'Z', b"I");
+    let greeting = [frame(b'R', &[0; 4]), pin, frame(b'K', &[7; 8]), ready.clone()].concat();
+    let mut row = vec![0, 8];
+    for value in ["on", "on", "UTF8", "public", "150006", "off", "f"] {
+        row.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+        row.extend(value.as_bytes());
+    }
+    row.extend((-1_i32).to_be_bytes());
+    [greeting, [frame(b'D', &row), frame(b'C', b"SELECT 1\0"), ready].concat()]
+}
+
+/// Plays a server that does not hear the first cancel request, as PostgreSQL does not between Parse
+/// and Execute, and closes its session at the second one.
+fn play_a_server_that_loses_a_cancel(listener: &TcpListener) {
+    let mut session = listener.accept().unwrap().0;
+    for answer in login_answers() {
+        assert_ne!(session.read(&mut [0; 4096]).unwrap(), 0);
+        session.write_all(&answer).unwrap();
+    }
+    for _ in 0..2 {
+        let mut request = [0; 16];
+        listener.accept().unwrap().0.read_exact(&mut request).unwrap();
+        assert_eq!(request[4..8], CANCEL_REQUEST);
+        assert_eq!(request[8..], [7; 8]);
+    }
+}
+
+#[test]
+fn a_cancel_that_the_server_loses_is_repeated_when_nobody_waits_for_the_query_any_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let gate = GateSetup::before(&[UpstreamAddress::Tcp("127.0.0.1".to_owned(), port)]).start();
+    let (finished, heard) = mpsc::channel();
+    let server = thread::spawn(move || {
+        play_a_server_that_loses_a_cancel(&listener);
+        finished.send(()).unwrap();
+    });
+
+    let mut stream = bare_client(gate.address()).0;
+    stream.write_all(&message::query("SELECT 1")).unwrap();
+    drop(stream);
+
+    assert_eq!(heard.recv_timeout(Duration::from_mins(1)), Ok(()), "no second request came");
+    server.join().unwrap();
 }

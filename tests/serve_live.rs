@@ -159,23 +159,23 @@ struct Serving {
     process: Child,
     address: SocketAddr,
     /// Kept open: a process that cannot write its log would be another test.
-    _log: BufReader<ChildStderr>,
+    log: BufReader<ChildStderr>,
 }
 
 impl Serving {
     /// Starts it and reads from its log on which port it listens.
     fn start(file: &Path) -> Self {
         let mut process = rowarden(&["serve"], file).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let log = BufReader::new(process.stderr.take().unwrap());
+        let mut serving = Self { process, address: ([127, 0, 0, 1], 0).into(), log };
         let mut line = String::new();
-        loop {
+        while !line.contains("listening on ") {
             line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended early");
-            if let Some((_, address)) = line.split_once("listening on ") {
-                let address = address.split_whitespace().next().unwrap().parse().unwrap();
-                return Self { process, address, _log: log };
-            }
+            assert_ne!(serving.log.read_line(&mut line).unwrap(), 0, "it ended early");
         }
+        let (_, address) = line.split_once("listening on ").unwrap();
+        serving.address = address.split_whitespace().next().unwrap().parse().unwrap();
+        serving
     }
 
     fn tell_to_stop(&self) {

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
@@ -40,6 +40,11 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the last words of the rest may take: 3 s.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a cancelled server may take to close before it is cancelled again: 250 ms. A request that
+/// reaches it between Parse and Execute is lost, and nobody would stop the query of a client that has
+/// gone. Repeated as long as [`Pump::close`] waits.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
 /// Connections beyond the limit that are heard at the same time: 64. They can only cancel, or be
 /// told that the gate is full; what comes on top is closed unheard.
@@ -350,12 +355,17 @@ impl Conversation {
         let Self { pump, mut ledger, key, target } = *self;
         let (last_word, recorded) = settle(end, &mut *ledger);
         let needs_cancel = pump.is_busy() && !matches!(end, End::ServerLeft | End::ServerRefused);
+        let (closed, server_left) = oneshot::channel::<()>();
+        let close = async {
+            pump.close(end, last_word.as_ref()).await;
+            drop(closed);
+        };
         let cancel = async {
             if needs_cancel {
-                cancel_at(&target).await;
+                cancel_until(&target, server_left).await;
             }
         };
-        tokio::join!(cancel, pump.close(end, last_word.as_ref()));
+        tokio::join!(cancel, close);
         // From here on nobody can cancel what is no more.
         drop(key);
         ledger.follow_up(&Entry::plain(Kind::SessionClose, Decision::None, recorded));
@@ -405,6 +415,16 @@ async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
     if visit.opened == Opened::Yes {
         let entry = Entry::plain(Kind::SessionClose, Decision::None, "no session came of it");
         visit.ledger.follow_up(&entry);
+    }
+}
+
+/// Cancels until the server has left.
+async fn cancel_until(target: &CancelTarget, mut server_left: oneshot::Receiver<()>) {
+    loop {
+        cancel_at(target).await;
+        if tokio::time::timeout(CANCEL_AGAIN, &mut server_left).await.is_ok() {
+            return;
+        }
     }
 }
 

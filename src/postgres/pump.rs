@@ -411,13 +411,14 @@ where
     }
 
     /// Ends the connection: the client gets what waits for it and the last word, the server a
-    /// goodbye if it is not in the middle of something. Bounded in time.
+    /// goodbye if it is not in the middle of a message. Returns when both have closed, a server at
+    /// work when it has been cancelled. Bounded in time.
     pub async fn close(mut self, end: End, last_word: Option<&Complaint>) {
         // Inside a row a message would be read as part of it.
         if let Some(complaint) = last_word.filter(|_| self.row_left == 0) {
             complaint.encode(self.outbox.client());
         }
-        let may_interrupt = !self.is_busy() && self.outbox.pending_for_server().is_empty();
+        let may_interrupt = self.outbox.pending_for_server().is_empty();
         if end != End::Terminated && may_interrupt {
             self.outbox.terminate();
         }
