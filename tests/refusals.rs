@@ -103,7 +103,7 @@ fn copy_data_that_nobody_asked_for_ends_the_session() {
 #[test]
 fn a_simple_query_inside_a_series_ends_the_session() {
     let (mut log, mut out) = (working_log(), Outbox::default());
-    let session = client_says(session(), &message(b'H', b""), &mut log, &mut out).unwrap();
+    let session = client_says(session(), &message(b'C', b"Sx\0"), &mut log, &mut out).unwrap();
     let sent = out.pending_for_server().to_vec();
 
     let end = client_says(session, &message(b'Q', b"SELECT 1\0"), &mut log, &mut out).err();
