@@ -30,12 +30,18 @@ pub(super) enum Oddity {
     Say(Vec<u8>),
 }
 
-/// A statement, as far as running it matters.
+/// A statement: its text, and what running it does.
 #[derive(Clone)]
-enum Statement {
-    Empty,
-    Fails,
-    Is(PieceKind),
+struct Statement {
+    text: String,
+    does: Does,
+}
+
+#[derive(Clone)]
+enum Does {
+    Nothing,
+    Fail,
+    Run(PieceKind),
 }
 
 #[derive(Clone)]
@@ -59,6 +65,7 @@ pub(super) struct PseudoServer {
     cannot_commit: bool,
     oddities: VecDeque<Oddity>,
     said: Vec<u8>,
+    bound: Option<String>,
 }
 
 /// Whether it carries out what it is sent.
@@ -94,6 +101,11 @@ impl PseudoServer {
     /// Whether it has closed the connection.
     pub(super) fn is_gone(&self) -> bool {
         self.mood == Mood::Gone
+    }
+
+    /// The text that the last Bind has made a portal of.
+    pub(super) const fn take_bound(&mut self) -> Option<String> {
+        self.bound.take()
     }
 
     pub(super) fn will(&mut self, oddity: Oddity) {
@@ -186,11 +198,12 @@ impl PseudoServer {
             self.statements.remove("");
         }
         let text = str::from_utf8(parse.sql).expect("UTF-8");
-        let statement = if text == FAIL {
-            Statement::Fails
+        let does = if text == FAIL {
+            Does::Fail
         } else {
-            one_read(text).map_or(Statement::Empty, |piece| Statement::Is(piece.kind))
+            one_read(text).map_or(Does::Nothing, |piece| Does::Run(piece.kind))
         };
+        let statement = Statement { text: text.to_owned(), does };
         self.passes_in_block(&statement)?;
         if self.statements.contains_key(parse.name) {
             return Err(Failure("42P05"));
@@ -203,9 +216,9 @@ impl PseudoServer {
     /// In a failed transaction only its end passes.
     fn passes_in_block(&self, statement: &Statement) -> Result<(), Failure> {
         let ends = matches!(
-            statement,
-            Statement::Is(PieceKind::Commit(_) | PieceKind::Rollback(_) | PieceKind::RollbackTo)
-                | Statement::Empty
+            statement.does,
+            Does::Run(PieceKind::Commit(_) | PieceKind::Rollback(_) | PieceKind::RollbackTo)
+                | Does::Nothing
         );
         if self.block == Block::Failed && !ends { Err(Failure("25P02")) } else { Ok(()) }
     }
@@ -213,11 +226,13 @@ impl PseudoServer {
     fn bind(&mut self, bind: &Bind<'_>) -> Result<(), Failure> {
         let statement = self.statements.get(bind.statement).cloned().ok_or(Failure("26000"))?;
         self.passes_in_block(&statement)?;
-        if matches!(statement, Statement::Fails) {
+        if matches!(statement.does, Does::Fail) {
             // The planner folds the call.
             return Err(Failure("22P02"));
         }
+        let text = statement.text.clone();
         self.make_portal(bind.portal, statement, Hold::WithoutHold)?;
+        self.bound = Some(text);
         self.say(b'2', b"");
         Ok(())
     }
@@ -254,25 +269,25 @@ impl PseudoServer {
     }
 
     fn has_rows(&self, statement: &Statement) -> bool {
-        match statement {
-            Statement::Is(PieceKind::Query | PieceKind::UtilityRows) => true,
-            Statement::Is(PieceKind::Execute { name, .. }) => {
-                let named = self.statements.get(name);
-                matches!(named, Some(Statement::Is(PieceKind::Query | PieceKind::UtilityRows)))
+        match &statement.does {
+            Does::Run(PieceKind::Query | PieceKind::UtilityRows) => true,
+            Does::Run(PieceKind::Execute { name, .. }) => {
+                let named = self.statements.get(name).map(|statement| &statement.does);
+                matches!(named, Some(Does::Run(PieceKind::Query | PieceKind::UtilityRows)))
             }
-            Statement::Is(PieceKind::Fetch(cursor)) => self.portals.contains_key(cursor),
-            _ => false,
+            Does::Run(PieceKind::Fetch(cursor)) => self.portals.contains_key(cursor),
+            Does::Run(_) | Does::Nothing | Does::Fail => false,
         }
     }
 
     fn execute(&mut self, name: &str) -> Result<(), Failure> {
         let portal = self.portals.get(name).cloned().ok_or(Failure("34000"))?;
-        match portal.statement.clone() {
-            Statement::Empty => self.say(b'I', b""),
-            Statement::Fails => return Err(Failure("22P02")),
-            Statement::Is(kind) => {
+        match &portal.statement.does {
+            Does::Nothing => self.say(b'I', b""),
+            Does::Fail => return Err(Failure("22P02")),
+            Does::Run(kind) => {
                 self.passes_in_block(&portal.statement)?;
-                self.run_kind(name, &kind)?;
+                self.run_kind(name, kind)?;
             }
         }
         Ok(())
@@ -304,7 +319,8 @@ impl PseudoServer {
                 if self.block == Block::None && *hold == Hold::WithoutHold {
                     return Err(Failure("25P01"));
                 }
-                self.make_portal(name, Statement::Is(PieceKind::Query), *hold)?;
+                let statement = self.query_inside(portal);
+                self.make_portal(name, statement, *hold)?;
             }
             PieceKind::Fetch(cursor) if self.portals.contains_key(cursor) => {
                 self.say(b'D', &[0, 1, 0, 0, 0, 1, b'x']);
@@ -321,7 +337,8 @@ impl PseudoServer {
                 if self.statements.contains_key(name) {
                     return Err(Failure("42P05"));
                 }
-                self.statements.insert(name.clone(), Statement::Is(PieceKind::Query));
+                let statement = self.query_inside(portal);
+                self.statements.insert(name.clone(), statement);
             }
             PieceKind::Deallocate(Some(name)) => {
                 self.statements.remove(name).ok_or(Failure("26000"))?;
@@ -344,14 +361,19 @@ impl PseudoServer {
     fn run_named(&mut self, portal: &str, name: &str) -> Result<(), Failure> {
         let mut name = name.to_owned();
         for _ in 0..MOST_EXECUTES {
-            match self.statements.get(&name).cloned() {
-                Some(Statement::Is(PieceKind::Execute { name: next, .. })) => name = next,
-                Some(Statement::Is(kind)) => return self.run_kind(portal, &kind),
-                Some(Statement::Empty | Statement::Fails) => return Err(Failure("XX000")),
-                None => return Err(Failure("26000")),
+            match self.statements.get(&name).cloned().ok_or(Failure("26000"))?.does {
+                Does::Run(PieceKind::Execute { name: next, .. }) => name = next,
+                Does::Run(kind) => return self.run_kind(portal, &kind),
+                Does::Nothing | Does::Fail => return Err(Failure("XX000")),
             }
         }
         Err(Failure("54001"))
+    }
+
+    /// The query that the statement of a portal names or opens.
+    fn query_inside(&self, portal: &str) -> Statement {
+        let text = self.portals.get(portal).map(|portal| portal.statement.text.clone());
+        Statement { text: text.unwrap_or_default(), does: Does::Run(PieceKind::Query) }
     }
 
     fn rows(&mut self, name: &str) -> Result<(), Failure> {

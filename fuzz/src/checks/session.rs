@@ -17,7 +17,7 @@
 //! | `!` | nothing: see [`Conversation::plan`] | |
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::LazyLock;
 
 use rowarden::audit::event::{AuditUnavailable, Decision, Entry, Ledger, Receipt};
@@ -60,6 +60,8 @@ struct Conversation {
     book: Book,
     server: PseudoServer,
     to_server: Vec<u8>,
+    /// For each Bind in there, the text under which it was recorded.
+    recorded: VecDeque<String>,
     from_client: Vec<u8>,
     client: Client,
     trust: Trust,
@@ -93,6 +95,7 @@ impl Default for Conversation {
             book: Book::default(),
             server: PseudoServer::default(),
             to_server: Vec::new(),
+            recorded: VecDeque::new(),
             from_client: Vec::new(),
             client: Client::default(),
             trust: Trust::Right,
@@ -217,6 +220,9 @@ impl Conversation {
             let mut rest = &sent[..];
             while let Ok(Some(frame)) = next_client_frame(rest) {
                 let answer = self.server.answer(frame);
+                if frame.kind == b'B' {
+                    self.check_bound();
+                }
                 self.hear(&answer);
                 rest = &rest[frame.raw.len()..];
             }
@@ -226,6 +232,19 @@ impl Conversation {
             assert!(self.trust != Trust::Right || self.server.is_gone(), "waits for ever");
             self.close();
         }
+    }
+
+    /// What the server has bound is what was written down.
+    fn check_bound(&mut self) {
+        let recorded = self.recorded.pop_front().expect("a record of each Bind");
+        let Some(bound) = self.server.take_bound() else { return };
+        let right = self.trust == Trust::Wrong
+            || bound == recorded
+            || {
+                let judged = judge_sql(&policy(), recorded.as_bytes()).verdict;
+                matches!(judged, Verdict::Allow(cleared) if sendable(cleared.request()).contains(&&*bound))
+            };
+        assert!(right, "recorded {recorded:?}, bound {bound:?}");
     }
 
     fn hear(&mut self, answer: &[u8]) {
@@ -276,7 +295,7 @@ impl Conversation {
         self.out.sent_to_server(sent.len());
         let mut rest = &sent[..];
         while let Some(frame) = next_client_frame(rest).expect("the gate sends known messages") {
-            self.book.check_sent(frame);
+            self.recorded.extend(self.book.check_sent(frame));
             rest = &rest[frame.raw.len()..];
         }
         assert!(rest.is_empty(), "half a message goes to the server");
@@ -326,7 +345,7 @@ impl Client {
                 self.in_series = false;
             }
             b'Q' | b'F' if !self.in_series => self.owed += 1,
-            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => self.in_series = true,
+            b'P' | b'B' | b'D' | b'E' | b'C' => self.in_series = true,
             _ => {}
         }
     }
@@ -345,17 +364,31 @@ struct Book {
     fails: Cell<bool>,
     /// The texts that may go up, because they are read in a text that was let through.
     cleared: HashSet<String>,
+    /// The text of the last Parse that went up.
+    parsed: String,
+    /// The text of the last record of a Bind, until the Bind goes up.
+    bound: Option<String>,
 }
 
 impl Book {
-    /// A Parse holds what was let through and recorded, and nothing that would be refused.
-    fn check_sent(&self, frame: Frame<'_>) {
+    /// A Parse holds what was let through and recorded, and nothing that would be refused. The text
+    /// under which a Bind was recorded: its own, or that of the Parse before it.
+    fn check_sent(&mut self, frame: Frame<'_>) -> Option<String> {
         let message = ClientMessage::read(frame).expect("the gate sends what it would take");
-        let ClientMessage::Parse(parse) = message else { return };
-        let text = str::from_utf8(parse.sql).expect("UTF-8");
-        let own = OWN.contains(&text) && parse.name.is_empty();
-        assert!(own || self.cleared.contains(text), "sent without a record: {text:?}");
-        assert!(own || is_read(text), "sent, and refused when judged again: {text:?}");
+        match message {
+            ClientMessage::Parse(parse) => {
+                let text = str::from_utf8(parse.sql).expect("UTF-8");
+                let own = OWN.contains(&text) && parse.name.is_empty();
+                assert!(own || self.cleared.contains(text), "sent without a record: {text:?}");
+                assert!(own || is_read(text), "sent, and refused when judged again: {text:?}");
+                text.clone_into(&mut self.parsed);
+                None
+            }
+            ClientMessage::Bind(_) => {
+                Some(self.bound.take().unwrap_or_else(|| self.parsed.clone()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -364,7 +397,11 @@ impl Ledger for Book {
         if self.fails.take() {
             return Err(AuditUnavailable);
         }
-        if let (Decision::Allow, Some(text)) = (entry.decision, entry.query.and_then(|q| q.text)) {
+        let query = entry.query.expect("a statement");
+        if let (Decision::Allow, Some(text)) = (entry.decision, query.text) {
+            if query.message == 'B' {
+                self.bound = Some(text.to_owned());
+            }
             let Verdict::Allow(cleared) = judge_sql(&policy(), text.as_bytes()).verdict else {
                 panic!("recorded as let through: {text:?}");
             };

@@ -1,9 +1,13 @@
 //! The judge: what it lets through, it lets through again in the pieces in which it is sent.
 
-use rowarden::policy::sql::{Judgement, Piece, judge_sql};
+use rowarden::policy::sql::fold::{Folded, Pattern};
+use rowarden::policy::sql::{JudgedSql, Judgement, Piece, judge_sql};
 use rowarden::policy::verdict::{SqlFault, Verdict};
 
 use super::policy;
+
+/// Runs of digits in a text that are replaced; each costs a few verdicts.
+const MOST_NUMBERS: usize = 6;
 
 /// Judges `data`.
 ///
@@ -19,6 +23,7 @@ pub fn check(data: &[u8]) {
             for index in 0..judgement.pieces.len() {
                 check_piece(judgement, index);
             }
+            check_other_numbers(&judged, &judgement.text);
         }
         Verdict::Deny(denial) => assert!(!denial.operation.is_empty()),
         Verdict::Fault(fault) => check_position(fault, data),
@@ -81,6 +86,38 @@ fn check_piece(judgement: &Judgement, index: usize) {
     assert_eq!(alone.kind, piece.kind, "{text:?}");
     assert_eq!(alone.generic_plan_parameters, piece.generic_plan_parameters);
     assert_eq!(alone.rewritten, None, "made read-only twice: {text:?}");
+}
+
+/// The verdict on a text with other numbers is the one that is remembered for this.
+fn check_other_numbers(judged: &JudgedSql, text: &str) {
+    let Some(pattern) = Pattern::of(judged) else { return };
+    for other in other_numbers(text) {
+        let Some(folded) = Folded::of(other.as_bytes()) else { continue };
+        let Some(remembered) = pattern.for_text(&folded) else { continue };
+        let anew = judge_sql(&policy(), other.as_bytes());
+        let (Verdict::Allow(remembered), Verdict::Allow(anew)) =
+            (remembered.verdict, &anew.verdict)
+        else {
+            panic!("{text:?} is let through, and {other:?} is not: {anew:?}");
+        };
+        assert_eq!(remembered.request().text, anew.request().text);
+        assert_eq!(remembered.request().pieces, anew.request().pieces);
+        assert_eq!(remembered.request().digest, anew.request().digest);
+    }
+}
+
+/// The text with another number in place of each run of digits, one at a time.
+fn other_numbers(text: &str) -> impl Iterator<Item = String> {
+    const NUMBERS: [&str; 5] = ["0", "1", "54", "00", "123456789"];
+    let is_digit = |at: &usize| text.as_bytes().get(*at).is_some_and(u8::is_ascii_digit);
+    let starts = (0..text.len()).filter(move |at| {
+        is_digit(at) && !at.checked_sub(1).is_some_and(|before| is_digit(&before))
+    });
+    starts.take(MOST_NUMBERS).flat_map(move |start| {
+        let length = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+        let (front, behind) = (&text[..start], &text[start + length..]);
+        NUMBERS.map(|number| format!("{front}{number}{behind}"))
+    })
 }
 
 fn check_position(fault: &SqlFault, data: &[u8]) {

@@ -33,10 +33,13 @@ impl<'t> Folded<'t> {
     pub fn of(text: &'t [u8]) -> Option<Self> {
         let mut folded = Vec::with_capacity(text.len());
         let mut copied = 0;
+        let mut place = Place::Free;
         for token in Lexer::new(text) {
             let bytes = text.get(token.start..token.end)?;
+            let here = place;
+            place = place.behind(token.kind, bytes);
             let is_whole = bytes.len() <= MAX_DIGITS && bytes.iter().all(u8::is_ascii_digit);
-            if token.kind == TokenKind::Number && is_whole {
+            if token.kind == TokenKind::Number && is_whole && here == Place::Free {
                 folded.extend_from_slice(text.get(copied..token.start)?);
                 folded.push(b'0');
                 copied = token.end;
@@ -53,6 +56,28 @@ impl<'t> Folded<'t> {
     #[must_use]
     pub const fn folding(&self) -> &Folding {
         &self.folding
+    }
+}
+
+/// Whether a number may fold where it stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Behind `float`.
+    Float,
+    /// It may.
+    Free,
+    /// Behind `float(`.
+    Precision,
+}
+
+impl Place {
+    fn behind(self, kind: TokenKind, bytes: &[u8]) -> Self {
+        match (self, kind) {
+            (_, TokenKind::Comment(_) | TokenKind::Whitespace) => self,
+            (_, TokenKind::Identifier) if bytes.eq_ignore_ascii_case(b"float") => Self::Float,
+            (Self::Float, TokenKind::Punctuation(b'(')) => Self::Precision,
+            _ => Self::Free,
+        }
     }
 }
 
@@ -144,6 +169,7 @@ mod tests {
 
         assert_eq!(fold(text).as_deref(), Some(folded));
         assert_eq!(fold("select 'a'"), None);
+        assert_eq!(fold("select 1::Float /**/ (17)").as_deref(), Some("select 0::Float /**/ (17)"));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::postgres::outbox::{Outbox, Verb};
 use crate::postgres::prepared::{Change, Portal, Prepared};
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Reply, Show, ends_transaction, no_portal, no_statement};
-use crate::postgres::session::simple::is_transaction_control;
 use crate::postgres::session::{After, Asked, Core, Phase, Ports};
 
 /// A judged and recorded Parse that has not been sent yet.
@@ -148,9 +147,9 @@ impl Core {
         Ok(Phase::Series)
     }
 
-    /// An `EXECUTE` in SQL must name a statement that was judged. One that controls transactions must
-    /// come by its own name, and so must another EXECUTE, which may name such a one: the end of a
-    /// transaction would be overlooked otherwise.
+    /// An `EXECUTE` in SQL must name a statement that was judged, and one that does nothing to the
+    /// session: the end of a transaction, or what becomes of a name, would be overlooked otherwise.
+    /// (SQL's own PREPARE takes nothing but queries; Parse takes all.)
     pub(super) fn names_nothing(&self, kind: &PieceKind) -> Option<Complaint> {
         let PieceKind::Execute { name, .. } = kind else { return None };
         if self.tx == TxState::Failed {
@@ -158,17 +157,13 @@ impl Core {
                 "current transaction is aborted, commands ignored until end of transaction block";
             return Some(Complaint::of_postgres("25P02", words));
         }
-        match self.statement(name) {
-            None => Some(no_statement(name)),
-            Some(prepared) if is_transaction_control(&prepared.kind) => {
-                let words = "EXECUTE of a transaction command is not supported by this gate";
+        let Some(prepared) = self.statement(name) else { return Some(no_statement(name)) };
+        match prepared.kind {
+            PieceKind::Query | PieceKind::UtilityRows => None,
+            _ => {
+                let words = "EXECUTE of anything but a query is not supported by this gate";
                 Some(Complaint::of_postgres("0A000", words))
             }
-            Some(prepared) if matches!(prepared.kind, PieceKind::Execute { .. }) => {
-                let words = "EXECUTE of another EXECUTE is not supported by this gate";
-                Some(Complaint::of_postgres("0A000", words))
-            }
-            Some(_) => None,
         }
     }
 

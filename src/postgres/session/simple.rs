@@ -231,7 +231,7 @@ fn plan_in_gate_block(kind: &PieceKind) -> Plan {
     }
 }
 
-pub(super) const fn is_transaction_control(kind: &PieceKind) -> bool {
+const fn is_transaction_control(kind: &PieceKind) -> bool {
     matches!(
         kind,
         PieceKind::Begin
