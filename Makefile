@@ -36,7 +36,7 @@ lint: needs
 	cargo clippy --locked --all-targets -- -D warnings
 
 docs: needs
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 fuzz: needs
 	fuzz/run.sh
