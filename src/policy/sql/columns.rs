@@ -7,6 +7,7 @@ use pg_raw_parse::list::NodeList;
 use pg_raw_parse::walk::{Recurse, walk_manual};
 use pg_raw_parse::{Node, nodes};
 
+use crate::policy::file::BuiltinFunction;
 use crate::policy::reason::Reason;
 use crate::policy::sql::expression::{Findings, Guarded, split_name};
 use crate::policy::verdict::Denial;
@@ -34,7 +35,7 @@ pub(super) fn judge_columns(findings: &mut Findings<'_>, query: Node<'_>) {
 /// What a node shows that it must not.
 fn shows(node: Node<'_>, findings: &Findings<'_>) -> Option<String> {
     match node {
-        Node::ColumnRef(column) => column_shows(column.fields(), &findings.guarded),
+        Node::ColumnRef(column) => column_shows(column.fields(), findings),
         // The alias of a join is a name for whole rows too, and a natural join compares what is not
         // shown.
         Node::JoinExpr(join)
@@ -55,14 +56,27 @@ fn shows(node: Node<'_>, findings: &Findings<'_>) -> Option<String> {
     }
 }
 
-fn column_shows(fields: &NodeList, guarded: &[Guarded<'_>]) -> Option<String> {
+fn column_shows(fields: &NodeList, findings: &Findings<'_>) -> Option<String> {
+    let guarded = findings.guarded.as_slice();
     let names: Vec<&str> = fields.iter().filter_map(Node::as_str).collect();
     let last = *names.last()?;
+    // `row.to_json` hands the whole row to a function.
+    if let [.., row, name] = names.as_slice()
+        && guarded.iter().any(|relation| relation.alias == *row)
+        && is_function(findings, name)
+    {
+        return Some(format!("whole rows of {row}"));
+    }
     let whole_row = guarded.iter().any(|relation| relation.alias == last);
     if whole_row {
         return Some(format!("whole rows of {last}"));
     }
     (names.len() == fields.len()).then(|| hidden_column(last, guarded)).flatten()
+}
+
+fn is_function(findings: &Findings<'_>, name: &str) -> bool {
+    findings.policy.builtin_function(name) != BuiltinFunction::Unknown
+        || findings.policy.lists_function(None, name)
 }
 
 fn hidden_column(name: &str, guarded: &[Guarded<'_>]) -> Option<String> {

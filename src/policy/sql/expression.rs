@@ -95,9 +95,7 @@ impl<'p> Findings<'p> {
             Node::FuncCall(call) => function::judge_call(self, call),
             Node::ParamRef(parameter) => self.parameter(parameter.location, parameter.number),
             Node::A_Expr(expression) => self.operator(expression.name()),
-            Node::A_Indirection(field) => {
-                field.indirection().iter().for_each(|name| function::judge_notation(self, name));
-            }
+            Node::A_Indirection(field) => function::judge_field(self, field),
             // Of a single name the server makes no call, and of several only the last can be one.
             Node::ColumnRef(column) if column.fields().len() > 1 => {
                 column.fields().iter().next_back().into_iter().for_each(|name| {

@@ -43,6 +43,83 @@ pub(super) fn judge_call(findings: &mut Findings<'_>, call: &nodes::FuncCall) {
 /// Tables samples are made by these; no value can be handed to them, and `system` may be a column.
 const SAMPLING_METHODS: [&str; 2] = ["bernoulli", "system"];
 
+/// Judges the names behind a value in brackets. What cannot be a row has no columns: there a name must
+/// be that of a function that passes.
+pub(super) fn judge_field(findings: &mut Findings<'_>, field: &nodes::A_Indirection) {
+    for name in field.indirection() {
+        judge_notation(findings, name);
+    }
+    let first = field.indirection().first().and_then(Node::as_str);
+    let Some(name) = first.filter(|_| is_scalar(field.arg())) else { return };
+    let policy = findings.policy;
+    let passes = matches!(policy.builtin_function(name), BuiltinFunction::Reads)
+        || policy.lists_function(None, name);
+    if !passes {
+        findings.functions.insert(name.to_owned());
+        findings.refuse(user_code(None, name));
+    }
+}
+
+/// Whether a value is certainly no row: a literal, a parameter, or either cast to a type of
+/// PostgreSQL's own that the grammar has a word for.
+fn is_scalar(value: Node<'_>) -> bool {
+    match value {
+        Node::A_Const(_) | Node::ParamRef(_) => true,
+        Node::TypeCast(cast) => cast.type_name().is_some_and(|named| {
+            let names: Vec<&str> = named.names().iter().filter_map(nodes::String::sval).collect();
+            match names.as_slice() {
+                ["pg_catalog", name] | [name] => SCALAR_TYPES.contains(name),
+                _ => false,
+            }
+        }),
+        _ => false,
+    }
+}
+
+/// Types whose values have no columns.
+const SCALAR_TYPES: [&str; 40] = [
+    "bigint",
+    "bit",
+    "bool",
+    "boolean",
+    "bpchar",
+    "bytea",
+    "char",
+    "cstring",
+    "date",
+    "float4",
+    "float8",
+    "inet",
+    "int",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "money",
+    "name",
+    "numeric",
+    "oid",
+    "regclass",
+    "regnamespace",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+    "smallint",
+    "text",
+    "tid",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "uuid",
+    "varbit",
+    "varchar",
+    "xml",
+];
+
 /// Judges a name behind a dot: `(value).name` and `row.name` are calls when there is no such column,
 /// whatever the value is. A name of a function that does more than read is taken for the call.
 pub(super) fn judge_notation(findings: &mut Findings<'_>, name: Node<'_>) {

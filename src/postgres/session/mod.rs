@@ -443,11 +443,12 @@ impl Core {
         self.sync(out);
     }
 
-    /// Whether the server might read this text otherwise than the judge did: of all settings that code
-    /// of the database can change, only those that give a backslash another meaning matter, and
-    /// encodings in which a backslash is half a character.
+    /// Whether the server might read this text otherwise than the judge did. Of all settings that code
+    /// of the database can change, some give a backslash another meaning, and an encoding turns what is
+    /// not ASCII into something else: a backslash, or two tags of dollar quotes into the same one.
     fn may_be_misread(&self, text: &str) -> bool {
-        self.lexing == Lexing::Doubtful && text.contains('\\')
+        let depends = |byte: u8| byte == b'\\' || !byte.is_ascii();
+        self.lexing == Lexing::Doubtful && text.bytes().any(depends)
     }
 
     fn sync(&mut self, out: &mut Outbox) {
