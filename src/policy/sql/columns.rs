@@ -74,7 +74,12 @@ fn column_shows(fields: &NodeList, findings: &Findings<'_>) -> Option<String> {
     (names.len() == fields.len()).then(|| hidden_column(last, guarded)).flatten()
 }
 
+/// Whether a name behind a row is a function. `oid` is one too, but takes no row, and the catalog's
+/// tables have a column of that name.
 fn is_function(findings: &Findings<'_>, name: &str) -> bool {
+    if name == "oid" {
+        return false;
+    }
     findings.policy.builtin_function(name) != BuiltinFunction::Unknown
         || findings.policy.lists_function(None, name)
 }
