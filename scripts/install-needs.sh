@@ -35,7 +35,8 @@ has_c_compiler() {
 find_missing() {
   missing=()
   has_postgres_server || missing+=(postgresql)
-  command -v psql >/dev/null 2>&1 || missing+=(postgresql-client)
+  # Debian's psql is a wrapper that outlives the client it calls, so being there is not enough.
+  psql --version >/dev/null 2>&1 || missing+=(postgresql-client)
   has_libclang || missing+=(clang libclang-dev)
   has_c_compiler || missing+=(build-essential)
 }
@@ -83,13 +84,19 @@ if [ "$(id -u)" -eq 0 ]; then
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
   as_root="sudo -n"
 else
-  stop_with_line "sudo apt-get update && sudo apt-get install --yes --no-install-recommends ${missing[*]}"
+  install_line="apt-get update && apt-get install --yes --no-install-recommends ${missing[*]}"
+  if command -v sudo >/dev/null 2>&1; then
+    stop_with_line "sudo sh -c '$install_line'"
+  fi
+  stop_with_line "su -c '$install_line'"
 fi
 
 printf 'installing: %s\n' "${missing[*]}"
 case " ${missing[*]} " in *" postgresql "*) wish_no_default_cluster ;; esac
 apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0)
-$as_root "${apt[@]}" update </dev/null
+# One broken third-party source fails the whole update, though Debian's own lists did arrive.
+$as_root "${apt[@]}" update </dev/null ||
+  printf 'apt-get update failed; trying to install from the package lists that are here\n' >&2
 $as_root "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" </dev/null
 
 find_missing
