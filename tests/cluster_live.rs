@@ -187,9 +187,11 @@ fn the_parent_that_is_killed() {
     }
 }
 
+/// Not by SIGINT and SIGHUP: `nohup make test` and `make test &` in a script start the tests with
+/// those ignored, and the parent would live on.
 #[test]
-fn a_parent_killed_by_any_signal_leaves_no_server_and_no_folder() {
-    let mut parents = ["KILL", "TERM", "INT", "HUP"].map(|signal| (signal, Parent::start()));
+fn a_killed_parent_leaves_no_server_and_no_folder() {
+    let mut parents = ["KILL", "TERM"].map(|signal| (signal, Parent::start()));
 
     for (signal, parent) in &mut parents {
         assert!(is_running(parent.server) && parent.folder.exists());
