@@ -417,32 +417,15 @@ fn line_around(text: &str, place: usize) -> Range<usize> {
 fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let patience = written.chars().count().div_ceil(3);
     names
-        .map(|name| (letters_apart(written, name), name))
+        .map(|name| (strsim::levenshtein(written, name), name))
         .filter(|(apart, _)| *apart <= patience)
         .min()
         .map(|(_, name)| name)
 }
 
-/// Levenshtein's distance: how many letters must be changed, added or left out.
-fn letters_apart(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut next = vec![index + 1];
-        let mut left = index + 1;
-        for (other_letter, above) in other.iter().zip(row.windows(2)) {
-            let [diagonal, above] = above else { continue };
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(letter != *other_letter));
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Mistakes, Section, letters_apart, read};
+    use super::{Mistakes, Section, nearest, read};
 
     fn found(text: &str, mistakes: &Mistakes) -> Vec<(usize, usize, String, Option<String>)> {
         let place = |mistake: &super::Mistake| mistake.line_and_column(text);
@@ -537,10 +520,9 @@ mod tests {
     }
 
     #[test]
-    fn distances_count_letters() {
-        for (one, other, apart) in [("", "ab", 2), ("lisen", "listen", 1), ("kitten", "sitting", 3)]
-        {
-            assert_eq!(letters_apart(one, other), apart, "{one} {other}");
+    fn a_name_is_offered_only_if_a_third_of_its_letters_differ() {
+        for (written, meant) in [("lisen", Some("listen")), ("lst", None), ("", None)] {
+            assert_eq!(nearest(written, ["listen", "dir"].into_iter()), meant, "{written}");
         }
     }
 }

@@ -15,6 +15,33 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What the server asks for while a client logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthStep {
+    /// The client answers with a password or a SASL message.
+    ClientAnswers,
+    /// The server speaks again.
+    ServerGoesOn,
+    /// Logged in.
+    Done,
+}
+
+/// Reads an authentication request.
+///
+/// # Errors
+/// A method that cannot be passed through (GSSAPI, SSPI and whatever comes later).
+pub fn auth_step(body: &[u8]) -> Result<AuthStep, ProtocolViolation> {
+    let malformed = ProtocolViolation::Malformed("Authentication");
+    let code = body.first_chunk::<4>().ok_or(malformed)?;
+    match u32::from_be_bytes(*code) {
+        0 => Ok(AuthStep::Done),
+        // Clear text, md5, SASL, SASL continue.
+        3 | 5 | 10 | 11 => Ok(AuthStep::ClientAnswers),
+        12 => Ok(AuthStep::ServerGoesOn),
+        _ => Err(malformed),
+    }
+}
+
 /// Which minor version of protocol 3 is spoken, on both sides alike.
 ///
 /// The server is asked for what the client asked for, as far as the gate speaks it; if the server

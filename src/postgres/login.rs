@@ -12,11 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::frame::{ProtocolViolation, next_login_frame, next_server_frame};
-use crate::postgres::handshake::{Negotiation, Reported, backend_pid, unbound_mechanisms};
+use crate::postgres::handshake::{
+    AuthStep, Negotiation, Reported, auth_step, backend_pid, unbound_mechanisms,
+};
 use crate::postgres::posture;
 use crate::postgres::posture::Posture;
 use crate::postgres::session::{Pins, field};
-use crate::postgres::startup::{AuthStep, FirstPacket, Opening, auth_step, first_packet_bytes};
+use crate::postgres::startup::{FirstPacket, Opening, first_packet_bytes};
 use crate::postgres::upstream::{CancelTarget, UpstreamAddress};
 use crate::postgres::wire::{Taken, Wire};
 

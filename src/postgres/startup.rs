@@ -10,7 +10,6 @@ use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
 use crate::policy::sql::setting::{judge_startup_setting, known_encoding};
 use crate::policy::verdict::Denial;
-use crate::postgres::frame::ProtocolViolation;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::PINNED;
 
@@ -400,33 +399,6 @@ fn split_words(options: &str) -> Vec<String> {
     }
     words.extend(word);
     words
-}
-
-/// What the server asks for while a client logs in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthStep {
-    /// The client answers with a password or a SASL message.
-    ClientAnswers,
-    /// The server speaks again.
-    ServerGoesOn,
-    /// Logged in.
-    Done,
-}
-
-/// Reads an authentication request.
-///
-/// # Errors
-/// A method that cannot be passed through (GSSAPI, SSPI and whatever comes later).
-pub fn auth_step(body: &[u8]) -> Result<AuthStep, ProtocolViolation> {
-    let malformed = ProtocolViolation::Malformed("Authentication");
-    let code = body.first_chunk::<4>().ok_or(malformed)?;
-    match u32::from_be_bytes(*code) {
-        0 => Ok(AuthStep::Done),
-        // Clear text, md5, SASL, SASL continue.
-        3 | 5 | 10 | 11 => Ok(AuthStep::ClientAnswers),
-        12 => Ok(AuthStep::ServerGoesOn),
-        _ => Err(malformed),
-    }
 }
 
 #[cfg(test)]

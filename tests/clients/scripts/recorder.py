@@ -6,11 +6,30 @@ what the driver returned, so that types count as well as values.
 Usage of a script: SCRIPT reads | writes
 """
 
+import functools
 import json
 import os
 import re
 import sys
 import traceback
+
+# What every driver tries to write: statements, of which only the last is a write.
+WRITES = {
+    'INSERT': ["INSERT INTO stock.supplier (name) VALUES ('intruder')"],
+    'CREATE TABLE': ['CREATE TABLE stock.intruder (n int)'],
+    'BEGIN READ WRITE, UPDATE': ['SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0'],
+}
+
+# What libpq keeps of an error and a caller may see.
+DIAGNOSTICS = (
+    'severity',
+    'sqlstate',
+    'message_primary',
+    'message_detail',
+    'message_hint',
+    'statement_position',
+    'table_name',
+)
 
 OBJECT_ADDRESS = re.compile(r' at 0x[0-9a-f]+')
 
@@ -28,6 +47,12 @@ class Script:
     def write(self, name):
         """Declares a write. It returns (SQLSTATE, DETAIL, what the connection could do afterwards)."""
         return lambda check: self.writes.setdefault(name, check)
+
+    def refused_by(self, attempt):
+        """Declares `WRITES`; `attempt(*texts)` sends the statements and returns as a write does."""
+        for name, texts in WRITES.items():
+            self.writes[name] = functools.partial(attempt, *texts)
+        return attempt
 
     def run(self):
         if sys.argv[1:] == ['writes']:
@@ -51,6 +76,11 @@ class Script:
         except Exception:
             return {'sqlstate': None, 'detail': None, 'afterwards': f'raised {traceback.format_exc(limit=-1)}'}
         return {'sqlstate': sqlstate, 'detail': detail, 'afterwards': afterwards}
+
+
+def diagnostics(error):
+    """What a caller can learn from an error of psycopg, without the server's source position."""
+    return type(error).__name__, str(error), [getattr(error.diag, field) for field in DIAGNOSTICS]
 
 
 def pins():

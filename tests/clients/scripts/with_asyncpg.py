@@ -208,6 +208,7 @@ def pool():
     return asyncio.run(talk())
 
 
+@script.refused_by
 def refused(*texts):
     """Sends the statements, of which the last is a write; how it failed, and what the connection does afterwards."""
 
@@ -230,21 +231,6 @@ def refused(*texts):
         )
 
     return attempt()
-
-
-@script.write('INSERT')
-def insert():
-    return refused("INSERT INTO stock.supplier (name) VALUES ('intruder')")
-
-
-@script.write('CREATE TABLE')
-def create_table():
-    return refused('CREATE TABLE stock.intruder (n int)')
-
-
-@script.write('BEGIN READ WRITE, UPDATE')
-def update():
-    return refused('SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()

@@ -119,6 +119,7 @@ if (
     script.read(r'\bind')(functools.partial(psql, typed=BIND))
 
 
+@script.refused_by
 def refused(*texts):
     """Sends each text as a message of its own; how the last failed, and what the connection does afterwards."""
     after = ['select 1', 'rollback', 'select 42']
@@ -130,21 +131,6 @@ def refused(*texts):
         return None, None, 'not refused'
     state, aborted = ('failed transaction', states[1]) if len(states) > 1 else ('idle', 'no error')
     return states[0], detail and detail[1], [state, aborted, int(output.split()[-1])]
-
-
-@script.write('INSERT')
-def insert():
-    return refused("INSERT INTO stock.supplier (name) VALUES ('intruder')")
-
-
-@script.write('CREATE TABLE')
-def create_table():
-    return refused('CREATE TABLE stock.intruder (n int)')
-
-
-@script.write('BEGIN READ WRITE, UPDATE')
-def update():
-    return refused('SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()

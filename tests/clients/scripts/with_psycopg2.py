@@ -6,7 +6,7 @@ import threading
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
-from recorder import Script
+from recorder import Script, diagnostics
 
 script = Script()
 ITEMS = 'SELECT item_id, name, price, tags, state FROM stock.item ORDER BY item_id LIMIT 8'
@@ -36,16 +36,7 @@ def error_of(connection, sql):
         with connection.cursor() as cursor:
             cursor.execute(sql)
     except psycopg2.Error as error:
-        fields = (
-            'severity',
-            'sqlstate',
-            'message_primary',
-            'message_detail',
-            'message_hint',
-            'statement_position',
-            'table_name',
-        )
-        return type(error).__name__, str(error), [getattr(error.diag, field) for field in fields]
+        return diagnostics(error)
     return 'no error'
 
 
@@ -199,8 +190,10 @@ def cancelling():
     return seen, connection.info.transaction_status
 
 
-def refused(connection, *texts):
+@script.refused_by
+def refused(*texts):
     """Sends the statements, of which the last is a write; how it failed, and what the connection does afterwards."""
+    connection = connect(autocommit=True)
     with connection.cursor() as cursor:
         try:
             for text in texts:
@@ -211,25 +204,9 @@ def refused(connection, *texts):
             return None, None, 'not refused'
         state = {IDLE: 'idle', FAILED: 'failed transaction'}.get(connection.info.transaction_status, 'other')
         aborted = error_of(connection, 'SELECT 1')
-        connection.autocommit or connection.rollback()
         cursor.execute('ROLLBACK')
         cursor.execute('SELECT 42')
         return sqlstate, detail, [state, 'no error' if aborted == 'no error' else aborted[2][1], cursor.fetchone()[0]]
-
-
-@script.write('INSERT')
-def insert():
-    return refused(connect(autocommit=True), "INSERT INTO stock.supplier (name) VALUES ('intruder')")
-
-
-@script.write('CREATE TABLE')
-def create_table():
-    return refused(connect(autocommit=True), 'CREATE TABLE stock.intruder (n int)')
-
-
-@script.write('BEGIN READ WRITE, UPDATE')
-def update():
-    return refused(connect(autocommit=True), 'SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()

@@ -7,7 +7,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.composite import CompositeInfo, register_composite
 from psycopg.types.enum import EnumInfo
-from recorder import Script
+from recorder import Script, diagnostics
 
 script = Script()
 ITEMS = 'SELECT item_id, name, price, tags, state FROM stock.item ORDER BY item_id LIMIT 8'
@@ -27,16 +27,7 @@ def error_of(connection, sql, values=None):
     try:
         connection.execute(sql, values)
     except psycopg.Error as error:
-        fields = (
-            'severity',
-            'sqlstate',
-            'message_primary',
-            'message_detail',
-            'message_hint',
-            'statement_position',
-            'table_name',
-        )
-        return type(error).__name__, str(error), [getattr(error.diag, field) for field in fields]
+        return diagnostics(error)
     return 'no error'
 
 
@@ -223,6 +214,7 @@ def cancel():
         return error_of(connection, 'SELECT 1')
 
 
+@script.refused_by
 def refused(*texts):
     """Sends the statements, of which the last is a write; how it failed, and what the connection does afterwards."""
     with connect(autocommit=True) as connection:
@@ -239,21 +231,6 @@ def refused(*texts):
         connection.execute('ROLLBACK')
         answer = connection.execute('SELECT 42').fetchone()[0]
         return sqlstate, detail, [state, 'no error' if aborted == 'no error' else aborted[2][1], answer]
-
-
-@script.write('INSERT')
-def insert():
-    return refused("INSERT INTO stock.supplier (name) VALUES ('intruder')")
-
-
-@script.write('CREATE TABLE')
-def create_table():
-    return refused('CREATE TABLE stock.intruder (n int)')
-
-
-@script.write('BEGIN READ WRITE, UPDATE')
-def update():
-    return refused('SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()

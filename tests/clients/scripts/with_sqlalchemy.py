@@ -173,6 +173,7 @@ def errors(driver):
         return seen, connection.execute(text('SELECT 1')).all()
 
 
+@script.refused_by
 def refused(*texts):
     """Sends the statements, of which the last is a write; how it failed, and what the connection does afterwards."""
     with engine('psycopg2', isolation_level='AUTOCOMMIT').connect() as connection:
@@ -190,21 +191,6 @@ def refused(*texts):
             state, aborted = 'failed transaction', error.orig.pgcode
         connection.execute(text('ROLLBACK'))
         return sqlstate, detail, [state, aborted, connection.execute(text('SELECT 42')).scalar()]
-
-
-@script.write('INSERT')
-def insert():
-    return refused("INSERT INTO stock.supplier (name) VALUES ('intruder')")
-
-
-@script.write('CREATE TABLE')
-def create_table():
-    return refused('CREATE TABLE stock.intruder (n int)')
-
-
-@script.write('BEGIN READ WRITE, UPDATE')
-def update():
-    return refused('SELECT 1', 'BEGIN READ WRITE', 'UPDATE stock.item SET price = 0')
 
 
 script.run()
