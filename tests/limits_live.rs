@@ -1,4 +1,5 @@
-//! Who is not let in although the password is right: no place left, no server, too much power.
+//! What there is too much of: clients, power, names. Who is not let in although the password is
+//! right, and what a session cannot pile up.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -8,14 +9,15 @@
 
 mod support;
 
-use rowarden::demo::client::reply::ServerError;
-use rowarden::demo::client::{Client, ClientError, Login};
+use rowarden::demo::client::reply::{Message, ServerError};
+use rowarden::demo::client::{Client, ClientError, Login, message};
 use rowarden::demo::cluster::Cluster;
 use rowarden::listen::Address;
+use rowarden::postgres::prepared::MAX_NAMES;
 use rowarden::postgres::upstream::UpstreamAddress;
 use serde_json::Value;
 use support::gate::{GateSetup, LiveGate, Trail, socket_of};
-use support::talk::{add_owner, reason_and_event};
+use support::talk::{add_owner, fields, hear, only, reason_and_event};
 use tokio::net::TcpSocket;
 
 fn ann() -> Login {
@@ -190,4 +192,45 @@ fn a_role_whose_search_path_hides_the_catalog_is_turned_away() {
 
     assert_eq!(recorded(&gate.trail(), &by_role)["reason"], "posture");
     assert_eq!(recorded(&gate.trail(), &by_client)["reason"], "proto-startup");
+}
+
+/// Whatever makes a name: PREPARE, DECLARE, Parse or Bind.
+#[test]
+fn a_session_holds_so_many_names_and_the_unnamed_ones_always_fit() {
+    type Maker = fn(usize) -> Vec<u8>;
+    let makers: [(&str, Maker); 4] = [
+        ("PREPARE", |at| message::query(&format!("PREPARE p{at} AS SELECT 1"))),
+        ("DECLARE", |at| message::query(&format!("DECLARE c{at} CURSOR FOR SELECT 1"))),
+        ("Parse", |at| [message::parse(&format!("s{at}"), "SELECT 1"), message::sync()].concat()),
+        ("Bind", |at| {
+            let bind = message::bind(&format!("b{at}"), "", &[]);
+            [message::parse("", "SELECT 1"), bind, message::sync()].concat()
+        }),
+    ];
+    let cluster = cluster_with_ann();
+    let gate = GateSetup::before(&[socket_of(&cluster)]).start();
+    for (what, make) in makers {
+        let mut client = Client::connect(gate.address(), &ann()).unwrap();
+        client.query("BEGIN").unwrap();
+
+        let all: Vec<u8> = (0..MAX_NAMES).flat_map(make).collect();
+        let heard = ask_many(&mut client, &all, MAX_NAMES);
+        assert!(heard.iter().all(|message| message.tag != b'E'), "{what}: {heard:?}");
+
+        client.query("SAVEPOINT before").unwrap();
+        let heard = ask_many(&mut client, &make(MAX_NAMES), 1);
+        let error = fields(&only(&heard, b'E').body);
+        assert_eq!(error[&'C'], "53400", "{what}: {error:?}");
+
+        client.query("ROLLBACK TO before").unwrap();
+        let unnamed = [message::parse("", "SELECT 42"), message::bind("", "", &[])].concat();
+        let run = [unnamed, message::execute(""), message::sync()].concat();
+        let heard = ask_many(&mut client, &run, 1);
+        assert_eq!(heard.iter().filter(|message| message.tag == b'D').count(), 1, "{what}");
+    }
+}
+
+fn ask_many(client: &mut Client, bytes: &[u8], times: usize) -> Vec<Message> {
+    client.send(bytes).unwrap();
+    hear(client, times)
 }

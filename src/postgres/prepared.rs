@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::policy::sql::{CursorFormat, Hold, Judgement, PieceKind};
 use crate::policy::verdict::Cleared;
+use crate::postgres::message::Target;
 
-/// Most statements, and most portals, that one session may hold: 4,096. PostgreSQL has no bound;
-/// drivers keep some hundreds.
+/// Most named statements, and most named portals, that one session may hold: 4,096. PostgreSQL has
+/// no bound; drivers keep some hundreds. A single series may go beyond it by as much as it awaits.
 pub const MAX_NAMES: usize = 4096;
 
 /// A statement that may be bound or executed.
@@ -96,10 +97,19 @@ impl Names {
         self.portals.get(name)
     }
 
-    /// Whether there is room for one more statement and one more portal.
+    /// Whether one more of this name can be held. What is unnamed takes the place of what was, and a
+    /// name that is there already is the server's to complain of.
     #[must_use]
-    pub fn have_room(&self) -> bool {
-        self.statements.len() < MAX_NAMES && self.portals.len() < MAX_NAMES
+    pub fn have_room(&self, target: &Target<'_>) -> bool {
+        match *target {
+            Target::Portal("") | Target::Statement("") => true,
+            Target::Portal(name) => {
+                self.portals.len() < MAX_NAMES || self.portals.contains_key(name)
+            }
+            Target::Statement(name) => {
+                self.statements.len() < MAX_NAMES || self.statements.contains_key(name)
+            }
+        }
     }
 
     /// The server has confirmed a change.

@@ -81,9 +81,8 @@ impl Core {
             let words = "cannot insert multiple commands into a prepared statement";
             return Err(self.fault(Complaint::of_postgres("42601", words), &asked, ports));
         }
-        if !self.names.have_room() {
-            let words = "too many prepared statements or portals in this session";
-            return Err(self.fault(Complaint::of_postgres("53400", words), &asked, ports));
+        if let Some(complaint) = self.no_room(&Target::Statement(parse.name)) {
+            return Err(self.fault(complaint, &asked, ports));
         }
         if let Some(denial) = self.unfit(cleared.request()) {
             return Err(self.deny(&denial, &asked, ports));
@@ -120,6 +119,9 @@ impl Core {
     ) -> Result<Phase, Complaint> {
         let prepared =
             self.statement(bind.statement).ok_or_else(|| no_statement(bind.statement))?;
+        if let Some(complaint) = self.no_room(&Target::Portal(bind.portal)) {
+            return Err(complaint);
+        }
         // The verdict on a Parse of this very series covers the first run.
         let ordinal = if self.fresh.take() == Some(prepared.ordinal) {
             prepared.ordinal
@@ -147,11 +149,26 @@ impl Core {
         Ok(Phase::Series)
     }
 
+    /// Why this cannot run as the session stands.
+    pub(super) fn cannot_run(&self, kind: &PieceKind) -> Option<Complaint> {
+        match kind {
+            PieceKind::DeclareCursor { name, .. } => self.no_room(&Target::Portal(name)),
+            PieceKind::Execute { name, .. } => self.names_nothing(name),
+            PieceKind::Prepare(name) => self.no_room(&Target::Statement(name)),
+            _ => None,
+        }
+    }
+
+    /// A session that piles up names would take the memory of the others.
+    fn no_room(&self, target: &Target<'_>) -> Option<Complaint> {
+        let words = "too many prepared statements or portals in this session";
+        (!self.names.have_room(target)).then(|| Complaint::of_postgres("53400", words))
+    }
+
     /// An `EXECUTE` in SQL must name a statement that was judged, and one that does nothing to the
     /// session: the end of a transaction, or what becomes of a name, would be overlooked otherwise.
     /// (SQL's own PREPARE takes nothing but queries; Parse takes all.)
-    pub(super) fn names_nothing(&self, kind: &PieceKind) -> Option<Complaint> {
-        let PieceKind::Execute { name, .. } = kind else { return None };
+    fn names_nothing(&self, name: &str) -> Option<Complaint> {
         if self.tx == TxState::Failed {
             let words =
                 "current transaction is aborted, commands ignored until end of transaction block";
@@ -194,7 +211,7 @@ impl Core {
 
     fn execute(&mut self, name: &str, raw: &[u8], out: &mut Outbox) -> Result<Phase, Complaint> {
         let portal = self.portal(name).ok_or_else(|| no_portal(name))?;
-        if let Some(complaint) = self.names_nothing(&portal.kind) {
+        if let Some(complaint) = self.cannot_run(&portal.kind) {
             return Err(complaint);
         }
         out.forward_execute(raw, &portal);

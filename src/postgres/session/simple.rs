@@ -128,7 +128,7 @@ impl Core {
         if let Some((number, position)) = piece.first_parameter {
             return Plan::Complain(no_parameter(number, position));
         }
-        if let Some(complaint) = self.names_nothing(&piece.kind) {
+        if let Some(complaint) = self.cannot_run(&piece.kind) {
             return Plan::Complain(complaint);
         }
         match (script.block, &piece.kind) {
