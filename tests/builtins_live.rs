@@ -15,7 +15,7 @@ use std::thread;
 
 use rowarden::policy::file::{BuiltinFunction, Policy};
 use rowarden::policy::reason::Reason;
-use rowarden::policy::sql::judge_sql;
+use rowarden::policy::sql::{is_scalar_type, judge_sql};
 use rowarden::policy::verdict::Verdict;
 
 /// Settings that came after PostgreSQL 15.
@@ -112,4 +112,30 @@ fn every_setting_that_the_policy_lists_exists_or_is_known_to_be_newer() {
     assert!(unknown.is_subset(&newer), "{:?}", unknown.difference(&newer));
     let listed: BTreeSet<&str> = policy.listed_settings().collect();
     assert!(newer.is_subset(&listed), "no longer listed: {:?}", newer.difference(&listed));
+}
+
+#[test]
+fn every_type_of_the_server_without_columns_is_known_as_such() {
+    let types = first_column(
+        "SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace
+         AND (typtype IN ('b', 'r', 'm') AND typcategory <> 'A' OR typname IN ('cstring', 'unknown'))",
+    );
+    assert!(types.len() > 80, "{}", types.len());
+
+    let overlooked: Vec<_> = types.iter().filter(|name| !is_scalar_type(name)).collect();
+
+    assert!(overlooked.is_empty(), "{overlooked:?}");
+}
+
+#[test]
+fn no_row_of_the_server_is_taken_for_a_scalar() {
+    let rows = first_column(
+        "SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace
+         AND (typtype IN ('c', 'd') OR typname IN ('record', 'anyelement', 'anyarray'))",
+    );
+    assert!(rows.len() > 100, "{}", rows.len());
+
+    let taken: Vec<_> = rows.iter().filter(|name| is_scalar_type(name)).collect();
+
+    assert!(taken.is_empty(), "{taken:?}");
 }

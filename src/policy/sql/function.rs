@@ -4,6 +4,7 @@
 //! without a schema is taken for the one of `pg_catalog`, which is searched first.
 
 use pg_raw_parse::const_val::ConstValue;
+use pg_raw_parse::raw::{A_Expr_Kind, SubLinkType};
 use pg_raw_parse::{Node, nodes};
 
 use crate::policy::file::BuiltinFunction;
@@ -49,8 +50,14 @@ pub(super) fn judge_field(findings: &mut Findings<'_>, field: &nodes::A_Indirect
     for name in field.indirection() {
         judge_notation(findings, name);
     }
-    let first = field.indirection().first().and_then(Node::as_str);
-    let Some(name) = first.filter(|_| is_scalar(field.arg())) else { return };
+    let mut names = field.indirection().iter().map(Node::as_str);
+    let name = match shape(field.arg()) {
+        // An element of such a value is no row either.
+        Shape::Builtin => names.find_map(|name| name),
+        Shape::Scalar => names.next().flatten(),
+        Shape::Unknown => None,
+    };
+    let Some(name) = name else { return };
     let policy = findings.policy;
     let passes = matches!(policy.builtin_function(name), BuiltinFunction::Reads)
         || policy.lists_function(None, name);
@@ -60,63 +67,132 @@ pub(super) fn judge_field(findings: &mut Findings<'_>, field: &nodes::A_Indirect
     }
 }
 
-/// Whether a value is certainly no row: a literal, a parameter, or either cast to a type of
-/// PostgreSQL's own that the grammar has a word for.
-fn is_scalar(value: Node<'_>) -> bool {
+/// What is certain about a value without a look into the catalog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Of a type of PostgreSQL's own that has no columns, or an array of it.
+    Builtin,
+    /// No row; but it may be an array of rows.
+    Scalar,
+    /// It may be a row.
+    Unknown,
+}
+
+fn shape(value: Node<'_>) -> Shape {
     match value {
-        Node::A_Const(_) | Node::ParamRef(_) => true,
-        Node::TypeCast(cast) => cast.type_name().is_some_and(|named| {
+        Node::A_Const(_)
+        | Node::BoolExpr(_)
+        | Node::BooleanTest(_)
+        | Node::GroupingFunc(_)
+        | Node::NullTest(_)
+        | Node::SQLValueFunction(_) => Shape::Builtin,
+        Node::TypeCast(cast) => cast.type_name().map_or(Shape::Unknown, |named| {
             let names: Vec<&str> = named.names().iter().filter_map(nodes::String::sval).collect();
             match names.as_slice() {
-                ["pg_catalog", name] | [name] => SCALAR_TYPES.contains(name),
-                _ => false,
+                ["pg_catalog", name] | [name] if is_scalar_type(name) => Shape::Builtin,
+                _ => Shape::Unknown,
             }
         }),
-        _ => false,
+        // NULLIF hands a row through. No operator of PostgreSQL's makes one.
+        Node::A_Expr(operation) if operation.kind != A_Expr_Kind::AEXPR_NULLIF => Shape::Scalar,
+        Node::A_ArrayExpr(_) | Node::ParamRef(_) => Shape::Scalar,
+        Node::SubLink(link) if link.sub_link_type != SubLinkType::EXPR_SUBLINK => Shape::Scalar,
+        _ => Shape::Unknown,
     }
 }
 
-/// Types whose values have no columns.
-const SCALAR_TYPES: [&str; 40] = [
-    "bigint",
+/// Whether a type of PostgreSQL's own has no columns; an array of it has none either.
+#[must_use]
+pub fn is_scalar_type(name: &str) -> bool {
+    SCALAR_TYPES.binary_search(&name).is_ok()
+}
+
+/// Every type of `pg_catalog` that is no row, no array and no pseudo-type, and the two pseudo-types
+/// that a value can have; sorted. The grammar turns its own words (`integer`) into these names.
+const SCALAR_TYPES: [&str; 84] = [
+    "aclitem",
     "bit",
     "bool",
-    "boolean",
+    "box",
     "bpchar",
     "bytea",
     "char",
+    "cid",
+    "cidr",
+    "circle",
     "cstring",
     "date",
+    "datemultirange",
+    "daterange",
     "float4",
     "float8",
+    "gtsvector",
     "inet",
-    "int",
     "int2",
+    "int2vector",
     "int4",
+    "int4multirange",
+    "int4range",
     "int8",
-    "integer",
+    "int8multirange",
+    "int8range",
     "interval",
     "json",
     "jsonb",
+    "jsonpath",
+    "line",
+    "lseg",
+    "macaddr",
+    "macaddr8",
     "money",
     "name",
     "numeric",
+    "nummultirange",
+    "numrange",
     "oid",
+    "oidvector",
+    "path",
+    "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary",
+    "pg_dependencies",
+    "pg_lsn",
+    "pg_mcv_list",
+    "pg_ndistinct",
+    "pg_node_tree",
+    "pg_snapshot",
+    "point",
+    "polygon",
+    "refcursor",
     "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
     "regnamespace",
+    "regoper",
+    "regoperator",
     "regproc",
     "regprocedure",
     "regrole",
     "regtype",
-    "smallint",
     "text",
     "tid",
     "time",
     "timestamp",
     "timestamptz",
+    "timetz",
+    "tsmultirange",
+    "tsquery",
+    "tsrange",
+    "tstzmultirange",
+    "tstzrange",
+    "tsvector",
+    "txid_snapshot",
+    "unknown",
     "uuid",
     "varbit",
     "varchar",
+    "xid",
+    "xid8",
     "xml",
 ];
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use crate::policy::verdict::{Denial, Verdict};
 
+pub use crate::policy::sql::function::is_scalar_type;
 pub use crate::policy::sql::judge::judge_sql;
 
 /// What a text that was let through is made of, in order. Empty for a text without statements.
