@@ -1,6 +1,7 @@
-//! What is judged how: every case of `tests/cases/*.toml` that holds a statement.
+//! What is judged how: every case of `tests/cases/*.toml` that holds a statement or an HTTP request.
 //!
-//! A case is judged as the first statement of a session unless it says `on_the_way = true`.
+//! A statement is judged as the first one of a session unless the case says `on_the_way = true`. A
+//! request is judged with all groups closed but those in `open`; `sent` is the target that goes up.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,6 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use rowarden::policy::file::Policy;
+use rowarden::policy::jira::judge::{JiraDenial, route};
+use rowarden::policy::jira::operation::Group;
+use rowarden::policy::jira::table::JiraPolicy;
 use rowarden::policy::sql::{JudgedSql, Past, judge_sql};
 use rowarden::policy::verdict::Verdict;
 use serde::Deserialize;
@@ -31,6 +35,17 @@ struct Case {
     position: Option<usize>,
     #[serde(default)]
     on_the_way: bool,
+    http: Option<String>,
+    body: Option<String>,
+    #[serde(default = "json")]
+    content_type: String,
+    #[serde(default)]
+    open: Vec<String>,
+    sent: Option<String>,
+}
+
+fn json() -> String {
+    "application/json".to_owned()
 }
 
 /// What a client would be told: `allowed`, `denied CODE` or `fault SQLSTATE`.
@@ -66,23 +81,66 @@ fn check(policy: &Policy, case: &Case, file: &str) -> Option<String> {
     })
 }
 
+/// The operation and the target that goes up, or the refusal.
+fn judge_http(case: &Case, http: &str) -> Result<(String, String), JiraDenial> {
+    let groups = case.open.iter().map(|name| Group::from_name(name).unwrap());
+    let policy = JiraPolicy::shipped().unwrap().open(groups);
+    let (method, target) = http.split_once(' ').unwrap();
+    let body = case.body.as_ref().map(|body| body.clone().into_bytes());
+    let cleared =
+        route(&policy, method, target.as_bytes())?.clear(body, Some(&case.content_type))?;
+    let read = cleared.request();
+    Ok((read.operation.clone(), read.target.clone()))
+}
+
+fn check_http(case: &Case, file: &str) -> Option<String> {
+    let http = case.http.as_deref()?;
+    let (found, operation, sent) = match judge_http(case, http) {
+        Ok((operation, sent)) => (None, operation, Some(sent)),
+        Err(denial) => (Some(denial.reason.code().to_owned()), denial.operation, None),
+    };
+    let target = http.split_once(' ').map(|(_, target)| target.to_owned());
+    let expected = if case.denied.is_some() { None } else { case.sent.clone().or(target) };
+    let named_right = case.operation.is_none() || case.operation.as_ref() == Some(&operation);
+    (found != case.denied || !named_right || sent != expected).then(|| {
+        format!("{file}: {}\n  {http}\n  found {found:?} {operation}, sent {sent:?}", case.why)
+    })
+}
+
+#[test]
+fn every_request_is_judged_as_its_case_says() {
+    let (requests, wrong) =
+        over_all_cases(|case, file| (case.http.is_some(), check_http(case, file)));
+
+    assert!(requests > 20, "only {requests} cases");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How many cases were meant, and what is wrong with them.
+fn over_all_cases(check: impl Fn(&Case, &str) -> (bool, Option<String>)) -> (usize, Vec<String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut meant = 0;
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let cases: Cases = toml::from_str(&fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|fault| panic!("{file}: {fault}"));
+        for case in &cases.case {
+            let (is_meant, fault) = check(case, &file);
+            meant += usize::from(is_meant);
+            wrong.extend(fault);
+        }
+    }
+    (meant, wrong)
+}
+
 #[test]
 fn every_case_is_judged_as_it_says() {
     let stack = 64 << 20;
     let run = std::thread::Builder::new().stack_size(stack).spawn(|| {
         let policy = Policy::shipped().unwrap();
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-        let mut judged = 0;
-        let mut wrong = Vec::new();
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let file = path.file_name().unwrap().to_string_lossy().into_owned();
-            let cases: Cases = toml::from_str(&fs::read_to_string(&path).unwrap())
-                .unwrap_or_else(|fault| panic!("{file}: {fault}"));
-            judged += cases.case.iter().filter(|case| case.sql.is_some()).count();
-            wrong.extend(cases.case.iter().filter_map(|case| check(&policy, case, &file)));
-        }
-        (judged, wrong)
+        over_all_cases(|case, file| (case.sql.is_some(), check(&policy, case, file)))
     });
 
     let (judged, wrong) = run.unwrap().join().unwrap();

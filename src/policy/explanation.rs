@@ -6,6 +6,7 @@ use crate::policy::reason::Reason;
 impl Reason {
     /// What was refused and why, in a sentence or two.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::AuditUnavailable => {
@@ -16,6 +17,39 @@ impl Reason {
             }
             Self::Internal => {
                 "The gate itself failed while it dealt with this request. What could not be judged does not pass."
+            }
+            Self::JiraBody => {
+                "The body is not one JSON object as every reader understands it (a member twice, too deep, not UTF-8), has a member that the operation does not know, or stands where no body belongs. Two readers could see two requests in it."
+            }
+            Self::JiraBodySize => {
+                "The body is longer than any search needs. It is read whole before it is judged, so it is bounded."
+            }
+            Self::JiraBodyType => {
+                "The body is not `application/json` in UTF-8, or it is compressed. Another reader could understand the same bytes as something else: a form, say, whose field `_method` makes a DELETE of it."
+            }
+            Self::JiraMethod => {
+                "Known operations have the methods GET, HEAD, POST, PUT, PATCH and DELETE, in capitals. CONNECT would make a tunnel, TRACE shows headers, OPTIONS lists what a site can do."
+            }
+            Self::JiraPath => {
+                "The path can be read in more than one way: dot segments, empty segments, `;`, backslashes, escapes that nobody needs. What stands behind the gate may read it as another operation, so nothing of it is repaired and sent on."
+            }
+            Self::JiraQuery => {
+                "The query has a parameter that is not known for this operation, has it twice, or with a value of another type. Undocumented parameters log in, change the method or carry credentials."
+            }
+            Self::JiraQueryEncoding => {
+                "The query holds raw bytes, a cut escape, a control character, `;` or text that is not UTF-8. Readers would disagree about what it says."
+            }
+            Self::JiraSensitive => {
+                "The operation only reads, but it shows more than issues need: settings, permissions, people. Such reads stand in groups that are closed until the operator opens them."
+            }
+            Self::JiraTargetSize => {
+                "The path or the query is longer than servers take. It is bounded before it is read."
+            }
+            Self::JiraUnknownOperation => {
+                "No operation of this method and path is known. What is not known does not pass, also if it looks like a read: JIRA has GETs that log in, write, and run what apps bring."
+            }
+            Self::JiraWrite => {
+                "The operation changes something in JIRA: an issue, a setting, a job, or only who has seen what."
             }
             Self::LimitConnections => {
                 "As many clients are connected as the operator allows (`max_connections`). The bound keeps one client from taking the gate away from all others."

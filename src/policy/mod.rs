@@ -7,6 +7,7 @@
 pub mod document;
 mod explanation;
 pub mod file;
+pub mod jira;
 pub mod reason;
 pub mod sql;
 pub mod verdict;

@@ -13,6 +13,28 @@ pub enum Reason {
     AuthFailed,
     /// A fault of the gate itself.
     Internal,
+    /// A body that is not one plain JSON object, or a body where none belongs.
+    JiraBody,
+    /// A body that is longer than a read can need.
+    JiraBodySize,
+    /// A body that is not JSON in UTF-8.
+    JiraBodyType,
+    /// A method that no operation has.
+    JiraMethod,
+    /// A path that is not canonical.
+    JiraPath,
+    /// A query parameter that the operation does not know.
+    JiraQuery,
+    /// A query that is not percent-encoded UTF-8.
+    JiraQueryEncoding,
+    /// A read that belongs to a group which is closed.
+    JiraSensitive,
+    /// A target that is longer than the bounds.
+    JiraTargetSize,
+    /// An operation that is not in the table.
+    JiraUnknownOperation,
+    /// An operation that changes something.
+    JiraWrite,
     /// Too many connections at once.
     LimitConnections,
     /// The session role holds powers that the policy does not accept.
@@ -73,10 +95,21 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 42] = [
         Self::AuditUnavailable,
         Self::AuthFailed,
         Self::Internal,
+        Self::JiraBody,
+        Self::JiraBodySize,
+        Self::JiraBodyType,
+        Self::JiraMethod,
+        Self::JiraPath,
+        Self::JiraQuery,
+        Self::JiraQueryEncoding,
+        Self::JiraSensitive,
+        Self::JiraTargetSize,
+        Self::JiraUnknownOperation,
+        Self::JiraWrite,
         Self::LimitConnections,
         Self::Posture,
         Self::ProtoBadLength,
@@ -114,6 +147,17 @@ impl Reason {
             Self::AuditUnavailable => "audit-unavailable",
             Self::AuthFailed => "auth-failed",
             Self::Internal => "internal",
+            Self::JiraBody => "jira-body",
+            Self::JiraBodySize => "jira-body-size",
+            Self::JiraBodyType => "jira-body-type",
+            Self::JiraMethod => "jira-method",
+            Self::JiraPath => "jira-path",
+            Self::JiraQuery => "jira-query",
+            Self::JiraQueryEncoding => "jira-query-encoding",
+            Self::JiraSensitive => "jira-sensitive",
+            Self::JiraTargetSize => "jira-target-size",
+            Self::JiraUnknownOperation => "jira-unknown-operation",
+            Self::JiraWrite => "jira-write",
             Self::LimitConnections => "limit-connections",
             Self::Posture => "posture",
             Self::ProtoBadLength => "proto-bad-length",
@@ -159,18 +203,28 @@ impl Reason {
             Self::AuthFailed => "28P01",
             Self::Internal | Self::Tripwire => "XX000",
             Self::LimitConnections => "53300",
+            Self::JiraBody | Self::JiraBodyType | Self::ProtoStartup => "22023",
+            Self::JiraBodySize | Self::JiraTargetSize => "54000",
+            Self::JiraQueryEncoding | Self::SqlEncoding => "22021",
             Self::Posture | Self::ProtoReplication | Self::ProtoStuffing => "28000",
             Self::ProtoBadLength
             | Self::ProtoFastpath
             | Self::ProtoOutOfOrder
             | Self::ProtoUnknownMessage => "08P01",
-            Self::ProtoStartup => "22023",
             Self::ProtoVersion => "0A000",
-            Self::SqlEncoding => "22021",
-            Self::SqlFunction | Self::SqlRelation | Self::SqlSetting | Self::SqlUserCode => "42501",
+            Self::JiraMethod
+            | Self::JiraPath
+            | Self::JiraQuery
+            | Self::JiraSensitive
+            | Self::JiraUnknownOperation
+            | Self::SqlFunction
+            | Self::SqlRelation
+            | Self::SqlSetting
+            | Self::SqlUserCode => "42501",
             Self::SqlTooLarge => "54001",
             Self::SqlUnparsed => "42601",
-            Self::SqlCopyIn
+            Self::JiraWrite
+            | Self::SqlCopyIn
             | Self::SqlCopyFile
             | Self::SqlCopyProgram
             | Self::SqlDdlStatement
@@ -180,6 +234,53 @@ impl Reason {
             | Self::SqlTransactionEscape
             | Self::SqlWriteStatement => "25006",
             Self::UpstreamDown => "57P03",
+        }
+    }
+
+    /// The HTTP status of the refusal (RFC 9110, section 15). What only the database's protocol can
+    /// meet has the nearest one.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::JiraBody
+            | Self::JiraQueryEncoding
+            | Self::ProtoBadLength
+            | Self::ProtoFastpath
+            | Self::ProtoOutOfOrder
+            | Self::ProtoReplication
+            | Self::ProtoStartup
+            | Self::ProtoStuffing
+            | Self::ProtoUnknownMessage
+            | Self::ProtoVersion
+            | Self::SqlEncoding
+            | Self::SqlUnparsed => 400,
+            Self::AuthFailed => 401,
+            Self::JiraMethod
+            | Self::JiraPath
+            | Self::JiraQuery
+            | Self::JiraSensitive
+            | Self::JiraUnknownOperation
+            | Self::JiraWrite
+            | Self::Posture
+            | Self::SqlCopyFile
+            | Self::SqlCopyIn
+            | Self::SqlCopyProgram
+            | Self::SqlDdlStatement
+            | Self::SqlFunction
+            | Self::SqlLock
+            | Self::SqlMaintenance
+            | Self::SqlParserDifferential
+            | Self::SqlRelation
+            | Self::SqlSetting
+            | Self::SqlTransactionEscape
+            | Self::SqlUserCode
+            | Self::SqlWriteStatement => 403,
+            Self::JiraBodySize | Self::SqlTooLarge => 413,
+            Self::JiraTargetSize => 414,
+            Self::JiraBodyType => 415,
+            Self::Internal | Self::Tripwire => 500,
+            Self::UpstreamDown => 502,
+            Self::AuditUnavailable | Self::LimitConnections => 503,
         }
     }
 
@@ -209,6 +310,29 @@ impl Reason {
             }
             Self::Internal | Self::Tripwire => {
                 "Reconnect. If it happens again, tell the operator of this gate the event number above."
+            }
+            Self::JiraBody => {
+                "Send one JSON object with the members that the operation documents, and no body with GET."
+            }
+            Self::JiraBodySize => "Ask for less at once: shorter JQL, fewer ids.",
+            Self::JiraBodyType => {
+                "Send JSON in UTF-8, uncompressed, with Content-Type: application/json."
+            }
+            Self::JiraMethod => "Use GET, or POST where the read is one.",
+            Self::JiraPath => {
+                "Write the path plainly, without a slash at the end, and escape only what must be."
+            }
+            Self::JiraQuery => "Leave the parameter out; the note names it.",
+            Self::JiraQueryEncoding => "Percent-encode the values of parameters as UTF-8.",
+            Self::JiraSensitive => {
+                "The operator of this gate can open the group with `groups` in the section [jira]; the note names it."
+            }
+            Self::JiraTargetSize => "Send long JQL as the body of a POST to search.",
+            Self::JiraUnknownOperation => {
+                "Use the documented REST API. The operator of this gate can add reads of an app to jira-rules.toml."
+            }
+            Self::JiraWrite => {
+                "Reads only: searches, issues, comments, projects and what else shows without changing."
             }
             Self::LimitConnections => "Close a connection or try again later.",
             Self::Posture => {
