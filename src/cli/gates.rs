@@ -36,6 +36,7 @@ pub(super) async fn run(ready: Ready) -> Exit {
         keys: Arc::new(CancelKeys::default()),
         posture: policy.posture,
         judge: Arc::new(Verdicts::new(Arc::clone(&policy))),
+        limits: policy.limits.clone(),
         settings: policy,
         auditor: Arc::new(Arc::clone(&log)),
         max_connections: config.postgres.max_connections,

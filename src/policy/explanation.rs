@@ -51,8 +51,23 @@ impl Reason {
             Self::JiraWrite => {
                 "The operation changes something in JIRA: an issue, a setting, a job, or only who has seen what."
             }
+            Self::LimitBytes => {
+                "The rows of one statement came to more bytes than the policy allows (`limits.result_bytes`). The rows that fitted were delivered, and the statement was cancelled on the server."
+            }
             Self::LimitConnections => {
                 "As many clients are connected as the operator allows (`max_connections`). The bound keeps one client from taking the gate away from all others."
+            }
+            Self::LimitIdle => {
+                "The session has done nothing for longer than the policy allows (`limits.idle_time`, `limits.idle_in_transaction_time`). An idle transaction keeps the server from cleaning up, and an idle connection takes a place."
+            }
+            Self::LimitRows => {
+                "One statement had more rows than the policy allows (`limits.result_rows`). The rows that fitted were delivered, and the statement was cancelled on the server."
+            }
+            Self::LimitStalled => {
+                "The client has taken nothing of what waits for it, or the server nothing of what was sent to it, for longer than the policy allows (`limits.stall_time`). Such a connection holds a server process and its locks."
+            }
+            Self::LimitTime => {
+                "The statement has run for longer than the policy allows (`limits.statement_time`). It was cancelled on the server."
             }
             Self::Posture => {
                 "The role that logs in holds powers that the policy does not accept, such as superuser or the roles that read files and run programs on the server. Such a role can do harm by reading alone."

@@ -9,15 +9,13 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::policy::document::{self, Mistakes, Placed, Section};
+use crate::policy::limits::Limits;
 
 /// The policy that is built in.
 const SHIPPED: &str = include_str!("../../policy/readonly.toml");
 
 /// Names of `pg_catalog` functions of which no overload is VOLATILE, reviewed.
 const BUILTIN_FUNCTIONS: &str = include_str!("../../policy/builtin_functions.txt");
-
-/// Bounds of `limits.statement_bytes`: at most what a client frame may hold.
-const STATEMENT_BYTES: std::ops::RangeInclusive<usize> = 1_024..=16_777_216;
 
 /// Classes of `functions.refuse` that an operator's policy may open. Functions of all others can never
 /// be called a read: no key opens a write.
@@ -97,8 +95,8 @@ pub struct Policy {
     pub posture: PosturePolicy,
     /// Whether `SET TRANSACTION SNAPSHOT` passes.
     pub snapshots: Snapshots,
-    /// Longest statement text, in bytes.
-    pub statement_bytes: usize,
+    /// What one client may use.
+    pub limits: Limits,
     settings: HashMap<String, SettingRule>,
     reads: HashSet<String>,
     refused: HashMap<String, String>,
@@ -221,9 +219,7 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
     let second_opinion = root.word("second_opinion", &opinions);
     let posture =
         root.word("posture", &[("warn", PosturePolicy::Warn), ("refuse", PosturePolicy::Refuse)]);
-    let statement_bytes = root.section("limits", |limits| {
-        limits.integer("statement_bytes", STATEMENT_BYTES).map(|bytes| bytes.value)
-    });
+    let limits = root.section("limits", |limits| Some(Limits::read(limits)));
     let words = [("allow", Snapshots::Allow), ("refuse", Snapshots::Refuse)];
     let snapshots = root.section("transactions", |transactions| {
         transactions.word("snapshots", &words).map(|word| word.value)
@@ -247,7 +243,7 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
         second_opinion: second_opinion.map_or(SecondOpinion::Advisory, |word| word.value),
         posture: posture.map_or(PosturePolicy::Warn, |word| word.value),
         snapshots: snapshots.unwrap_or(Snapshots::Refuse),
-        statement_bytes: statement_bytes.unwrap_or(1_048_576),
+        limits: limits.unwrap_or_default(),
         settings: settings?,
         reads: functions.reads,
         refused: functions.refused,

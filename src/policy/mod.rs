@@ -8,6 +8,7 @@ pub mod document;
 mod explanation;
 pub mod file;
 pub mod jira;
+pub mod limits;
 pub mod reason;
 pub mod sql;
 pub mod verdict;

@@ -35,8 +35,18 @@ pub enum Reason {
     JiraUnknownOperation,
     /// An operation that changes something.
     JiraWrite,
+    /// More bytes of rows than one statement may answer with.
+    LimitBytes,
     /// Too many connections at once.
     LimitConnections,
+    /// A session that has done nothing for too long.
+    LimitIdle,
+    /// More rows than one statement may answer with.
+    LimitRows,
+    /// A peer that has taken nothing of what waits for it for too long.
+    LimitStalled,
+    /// A statement that runs for too long.
+    LimitTime,
     /// The session role holds powers that the policy does not accept.
     Posture,
     /// A message whose length cannot be right.
@@ -95,7 +105,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 47] = [
         Self::AuditUnavailable,
         Self::AuthFailed,
         Self::Internal,
@@ -110,7 +120,12 @@ impl Reason {
         Self::JiraTargetSize,
         Self::JiraUnknownOperation,
         Self::JiraWrite,
+        Self::LimitBytes,
         Self::LimitConnections,
+        Self::LimitIdle,
+        Self::LimitRows,
+        Self::LimitStalled,
+        Self::LimitTime,
         Self::Posture,
         Self::ProtoBadLength,
         Self::ProtoFastpath,
@@ -158,7 +173,12 @@ impl Reason {
             Self::JiraTargetSize => "jira-target-size",
             Self::JiraUnknownOperation => "jira-unknown-operation",
             Self::JiraWrite => "jira-write",
+            Self::LimitBytes => "limit-bytes",
             Self::LimitConnections => "limit-connections",
+            Self::LimitIdle => "limit-idle",
+            Self::LimitRows => "limit-rows",
+            Self::LimitStalled => "limit-stalled",
+            Self::LimitTime => "limit-time",
             Self::Posture => "posture",
             Self::ProtoBadLength => "proto-bad-length",
             Self::ProtoFastpath => "proto-fastpath",
@@ -202,10 +222,13 @@ impl Reason {
             Self::AuditUnavailable => "58030",
             Self::AuthFailed => "28P01",
             Self::Internal | Self::Tripwire => "XX000",
+            Self::LimitBytes | Self::LimitRows | Self::LimitStalled => "53400",
             Self::LimitConnections => "53300",
             Self::JiraBody | Self::JiraBodyType | Self::ProtoStartup => "22023",
             Self::JiraBodySize | Self::JiraTargetSize => "54000",
             Self::JiraQueryEncoding | Self::SqlEncoding => "22021",
+            Self::LimitIdle => "57P05",
+            Self::LimitTime => "57014",
             Self::Posture | Self::ProtoReplication | Self::ProtoStuffing => "28000",
             Self::ProtoBadLength
             | Self::ProtoFastpath
@@ -255,6 +278,7 @@ impl Reason {
             | Self::SqlEncoding
             | Self::SqlUnparsed => 400,
             Self::AuthFailed => 401,
+            Self::LimitIdle | Self::LimitStalled => 408,
             Self::JiraMethod
             | Self::JiraPath
             | Self::JiraQuery
@@ -279,8 +303,10 @@ impl Reason {
             Self::JiraTargetSize => 414,
             Self::JiraBodyType => 415,
             Self::Internal | Self::Tripwire => 500,
+            Self::LimitBytes | Self::LimitRows => 429,
             Self::UpstreamDown => 502,
             Self::AuditUnavailable | Self::LimitConnections => 503,
+            Self::LimitTime => 504,
         }
     }
 
@@ -293,7 +319,14 @@ impl Reason {
             | Self::ProtoStuffing
             | Self::SqlTransactionEscape => "high",
             Self::Tripwire => "critical",
-            Self::SqlUnparsed | Self::LimitConnections | Self::UpstreamDown => "low",
+            Self::SqlUnparsed
+            | Self::LimitBytes
+            | Self::LimitConnections
+            | Self::LimitIdle
+            | Self::LimitRows
+            | Self::LimitStalled
+            | Self::LimitTime
+            | Self::UpstreamDown => "low",
             _ => "medium",
         }
     }
@@ -334,7 +367,13 @@ impl Reason {
             Self::JiraWrite => {
                 "Reads only: searches, issues, comments, projects and what else shows without changing."
             }
+            Self::LimitBytes | Self::LimitRows => {
+                "Ask for less: fewer columns, a WHERE, a LIMIT, or a cursor that is fetched in parts."
+            }
             Self::LimitConnections => "Close a connection or try again later.",
+            Self::LimitIdle => "Connect again when there is something to read.",
+            Self::LimitStalled => "Read what was asked for, or ask for less.",
+            Self::LimitTime => "Ask for less, or ask the operator of this gate for more time.",
             Self::Posture => {
                 "Log in with a role that is not a superuser and belongs to no file, program or signal role."
             }

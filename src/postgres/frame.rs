@@ -93,9 +93,20 @@ fn header(bytes: &[u8]) -> Option<(u8, usize)> {
 /// # Errors
 /// A type that clients do not send, or a length outside the bounds of its type.
 pub fn next_client_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, ProtocolViolation> {
+    client_frame_within(bytes, MAX_CLIENT_FRAME_BYTES)
+}
+
+/// The same, where a message may be no longer than `longest` (its length field included).
+///
+/// # Errors
+/// The same, and a longer message.
+pub fn client_frame_within(
+    bytes: &[u8],
+    longest: usize,
+) -> Result<Option<Frame<'_>>, ProtocolViolation> {
     let Some(&kind) = bytes.first() else { return Ok(None) };
-    let bounds = client_bounds(kind).ok_or(ProtocolViolation::UnknownType)?;
-    take(bytes, bounds)
+    let (least, most) = client_bounds(kind).ok_or(ProtocolViolation::UnknownType)?;
+    take(bytes, (least, most.min(longest)))
 }
 
 /// The next whole answer of a client during login, or `None` if more bytes are needed.

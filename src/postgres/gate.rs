@@ -18,22 +18,21 @@ use crate::audit::event::{
 use crate::listen::stream::Stream;
 use crate::listen::{Listener, Peer};
 use crate::policy::file::PosturePolicy;
+use crate::policy::limits::Limits;
 use crate::policy::reason::Reason;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
 use crate::postgres::dismissal::Dismissal;
+use crate::postgres::farewell::settle;
 use crate::postgres::handshake::Negotiation;
 use crate::postgres::login;
 use crate::postgres::login::{LoggedIn, Login};
 use crate::postgres::posture::{Posture, searches_catalog_first};
-use crate::postgres::pump::{End, Pump, Side};
-use crate::postgres::reply::Complaint;
+use crate::postgres::pump::{End, Pump};
 use crate::postgres::session::{Judge, Ports, Session};
 use crate::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
+use crate::postgres::stopper::Stopper;
 use crate::postgres::upstream::{CancelTarget, Upstream};
 use crate::postgres::wire::Wire;
-
-/// How long a login may take in all: 60 s, as PostgreSQL's `authentication_timeout`.
-const LOGIN_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long sessions may go on after the gate was told to stop: 10 s, what service managers grant.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +43,7 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a cancelled server may take to close before it is cancelled again: 250 ms. A request that
 /// reaches it between Parse and Execute is lost, and nobody would stop the query of a client that has
 /// gone. Repeated as long as [`Pump::close`] waits.
-const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
 /// Connections beyond the limit that are heard at the same time: 64. They can only cancel, or be
 /// told that the gate is full; what comes on top is closed unheard.
@@ -73,6 +72,8 @@ pub struct Parts {
     pub auditor: Arc<dyn Auditor>,
     /// What becomes of roles with powers.
     pub posture: PosturePolicy,
+    /// What one client may use.
+    pub limits: Limits,
     /// Most sessions at once.
     pub max_connections: usize,
 }
@@ -196,12 +197,14 @@ impl Gate {
     /// Takes a connection from its first byte to a session, or to its end.
     async fn welcome(&self, stream: Stream, peer: Peer, place: Place) -> Option<Box<Conversation>> {
         let mut visit = self.greet(stream, &peer);
-        let admitted = tokio::time::timeout(LOGIN_PATIENCE, self.admit(&mut visit, place)).await;
+        let admitted =
+            tokio::time::timeout(self.parts.limits.login_time, self.admit(&mut visit, place)).await;
         match admitted.unwrap_or(Err(Dismissal::TimedOut)) {
             Ok((server, logged_in)) => {
                 let LoggedIn { pins, key, target, for_client, posture: _ } = logged_in;
-                let session = Session::new(pins);
-                let pump = Pump::new(visit.client, server, session, &for_client);
+                let limits = &self.parts.limits;
+                let session = Session::new(pins).within(limits);
+                let pump = Pump::new(visit.client, server, session, &for_client).within(limits);
                 Some(Box::new(Conversation { pump, ledger: visit.ledger, key, target }))
             }
             Err(dismissal) => {
@@ -326,13 +329,14 @@ impl Gate {
     }
 
     async fn pump_to_end(&self, conversation: &mut Conversation) -> End {
-        let Conversation { pump, ledger, .. } = conversation;
+        let Conversation { pump, ledger, target, .. } = conversation;
+        let mut stopper = Stopper::new(target);
         let mut stage = self.stage.subscribe();
         stage.mark_changed();
         loop {
             let moving = poll_fn(|context| {
                 let mut ports = Ports { judge: &*self.parts.judge, ledger: &mut **ledger };
-                pump.poll(context, &mut ports)
+                pump.poll_with(&mut stopper, context, &mut ports)
             });
             tokio::select! {
                 biased;
@@ -372,35 +376,6 @@ impl Conversation {
     }
 }
 
-/// The last word to the client and the sentence for `session.close`.
-fn settle(end: End, ledger: &mut dyn Ledger) -> (Option<Complaint>, &'static str) {
-    match end {
-        End::ClientLeft => (None, "the client closed the connection"),
-        End::ServerLeft => (None, "the server closed the connection"),
-        End::ServerRefused => (None, "the server ended the session"),
-        End::Terminated => (None, "the client said goodbye"),
-        End::ShutDown => {
-            let words = "terminating connection due to administrator command";
-            (Some(Complaint::of_postgres("57P01", words).as_fatal()), "the gate shuts down")
-        }
-        End::Violation(side, violation) => {
-            let message = violation.to_string();
-            let (decision, contacted) = match side {
-                Side::Client => (Decision::Deny, Some(false)),
-                Side::Server => (Decision::Error, None),
-            };
-            let entry = Entry {
-                reason: Some(violation.reason()),
-                upstream_contacted: contacted,
-                ..Entry::plain(Kind::DbProtocolViolation, decision, &message)
-            };
-            let receipt = ledger.record(&entry).ok();
-            let complaint = Complaint::fault(violation.reason(), &message, receipt.as_ref());
-            (Some(complaint.as_fatal()), "a message broke the protocol")
-        }
-    }
-}
-
 /// Writes down why there will be no session, and says so.
 async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
     let message = dismissal.to_string();
@@ -428,7 +403,7 @@ async fn cancel_until(target: &CancelTarget, mut server_left: oneshot::Receiver<
     }
 }
 
-async fn cancel_at(target: &CancelTarget) {
+pub(super) async fn cancel_at(target: &CancelTarget) {
     if let Err(error) = target.cancel().await {
         tracing::warn!(%error, "a cancel request did not reach the server");
     }

@@ -21,6 +21,9 @@ pub mod cancel;
 pub mod upstream;
 pub mod wire;
 
+pub mod clock;
+mod farewell;
 pub mod gate;
 pub mod login;
 pub mod pump;
+pub mod stopper;

@@ -2,8 +2,11 @@
 //!
 //! Neither direction ever waits for the other one's writes: what cannot be written yet is kept, and
 //! a side stops being read while too much is kept for the other. Rows are not held; only their
-//! headers are read, and the bytes go from the shared read buffer straight to the client. What one
+//! headers are read ([`answer`]), and the bytes go from the shared read buffer straight to the client. What one
 //! read brought goes out in one write, and a connection without traffic holds no buffers.
+
+mod answer;
+mod limits;
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -12,12 +15,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::policy::reason::Reason;
+use crate::postgres::clock::{Clock, Due, Flow, Patience as Times};
 use crate::postgres::frame::{
-    Frame, ProtocolViolation, next_client_frame, next_server_frame, server_header,
+    Frame, MAX_CLIENT_FRAME_BYTES, ProtocolViolation, client_frame_within,
 };
 use crate::postgres::outbox::Outbox;
 use crate::postgres::reply::Complaint;
-use crate::postgres::session::{Appetite, Ports, Session};
+use crate::postgres::session::{Appetite, Ports, RowFate, Session};
 use crate::postgres::wire::{Wire, say_farewell};
 
 /// Bytes taken in one read at most: 64 KiB. Reads of 8 KiB cost 45 % more CPU per megabyte.
@@ -49,6 +54,8 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 pub enum End {
     /// The client closed the connection, or it broke.
     ClientLeft,
+    /// Something lasted too long, and the session does not outlive it.
+    Overdue(Due),
     /// The server closed the connection, or it broke.
     ServerLeft,
     /// The server ended the session with an error that the client has been passed.
@@ -90,6 +97,14 @@ enum Hearing {
     Hears,
 }
 
+/// Whether the client is listened to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Not before a request to cancel has been dealt with: it could hit the next statement.
+    Held,
+    Open,
+}
+
 /// Whether the session goes on once it is idle.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
@@ -110,6 +125,15 @@ pub struct Pump<C, S> {
     from_server: Vec<u8>,
     /// Bytes of the present row that are still to come.
     row_left: usize,
+    /// Whether the present row is passed on.
+    row_fate: RowFate,
+    /// A limit that was met in the middle of a row.
+    overdue: Option<Reason>,
+    clock: Clock,
+    /// Whether bytes have been taken since the last look at the clock.
+    flow: Flow,
+    turn: Turn,
+    longest_message: usize,
     hearing: Hearing,
     patience: Patience,
     /// Whether the server was working when a violation ended the session.
@@ -134,6 +158,12 @@ where
             from_client: trimmed(client.bytes),
             from_server: trimmed(server.bytes),
             row_left: 0,
+            row_fate: RowFate::Pass,
+            overdue: None,
+            clock: Clock::new(Times::default()),
+            flow: Flow::Moves,
+            turn: Turn::Open,
+            longest_message: MAX_CLIENT_FRAME_BYTES,
             hearing: Hearing::Hears,
             patience: Patience::Open,
             was_busy: false,
@@ -156,9 +186,15 @@ where
     pub fn poll(&mut self, context: &mut Context<'_>, ports: &mut Ports<'_>) -> Poll<End> {
         loop {
             match self.round(context, ports) {
-                Ok(Progress::Made) => {}
-                Ok(Progress::None) => return Poll::Pending,
+                Ok(Progress::Made) => continue,
+                Ok(Progress::None) => {}
                 Err(end) => return Poll::Ready(end),
+            }
+            let (pace, flow) = (self.pace(), self.look_at_flow());
+            self.clock.observe(pace, flow);
+            let Poll::Ready(due) = self.clock.poll_due(context) else { return Poll::Pending };
+            if let Err(end) = self.on_due(due, ports) {
+                return Poll::Ready(end);
             }
         }
     }
@@ -188,6 +224,7 @@ where
     /// a refusal is longer than what was refused.
     fn has_room(&self) -> bool {
         self.appetite() == Appetite::Hungry
+            && self.turn == Turn::Open
             && self.outbox.pending_for_server().len() < MOST_WAITING_BYTES
             && self.outbox.pending_for_client().len() < MOST_WAITING_BYTES
     }
@@ -244,7 +281,10 @@ where
         let mut taken = 0;
         while self.has_room() {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let Some(frame) = next_client_frame(rest).map_err(broken)? else { break };
+            let Some(frame) = client_frame_within(rest, self.longest_message).map_err(broken)?
+            else {
+                break;
+            };
             self.on_client(frame, ports).map_err(broken)?;
             taken += frame.raw.len();
             if self.appetite() == Appetite::Closed {
@@ -282,7 +322,10 @@ where
                 },
             };
             match written {
-                Ok(count) if count > 0 => self.outbox.sent_to_server(count),
+                Ok(count) if count > 0 => {
+                    self.flow = Flow::Moves;
+                    self.outbox.sent_to_server(count);
+                }
                 // It may still have something to say: why it went, for one.
                 Ok(_) | Err(_) => self.hearing = Hearing::Deaf,
             }
@@ -319,90 +362,16 @@ where
         })
     }
 
-    fn answer_kept(
-        &mut self,
-        context: &mut Context<'_>,
-        ports: &mut Ports<'_>,
-    ) -> Result<usize, End> {
-        let mut kept = std::mem::take(&mut self.from_server);
-        let taken = self.answer(&kept, context, ports)?;
-        kept.drain(..taken);
-        self.from_server = trimmed(kept);
-        Ok(taken)
-    }
-
-    /// Passes on what is whole of these bytes, and rows as they come; returns how many were used.
-    fn answer(
-        &mut self,
-        bytes: &[u8],
-        context: &mut Context<'_>,
-        ports: &mut Ports<'_>,
-    ) -> Result<usize, End> {
-        let mut reader = Reader { bytes, at: 0, run_start: 0 };
-        let walked = self.walk(&mut reader, ports);
-        let run = reader.run();
-        if let Err(violation) = walked {
-            self.outbox.client().extend_from_slice(run);
-            return Err(End::Violation(Side::Server, violation));
-        }
-        if self.appetite() == Appetite::Closed {
-            return Err(End::ServerRefused);
-        }
-        if !run.is_empty() {
-            let sent = if self.outbox.pending_for_client().is_empty() {
-                self.write_run(run, context)?
-            } else {
-                0
-            };
-            self.outbox.client().extend_from_slice(run.get(sent..).unwrap_or_default());
-        }
-        Ok(reader.at)
-    }
-
-    fn walk(
-        &mut self,
-        reader: &mut Reader<'_>,
-        ports: &mut Ports<'_>,
-    ) -> Result<(), ProtocolViolation> {
-        loop {
-            self.row_left -= reader.pass(self.row_left);
-            let rest = reader.rest();
-            if self.row_left > 0 || self.appetite() == Appetite::Closed {
-                return Ok(());
-            }
-            let Some((kind, length)) = server_header(rest)? else { return Ok(()) };
-            if matches!(kind, b'D' | b'd') {
-                // What the session holds back until a row comes was held since a message that ended
-                // the run before it, so the run is empty then.
-                let session = self.session.as_mut().ok_or(ProtocolViolation::UnexpectedAnswer)?;
-                session.on_row(length, &mut self.outbox)?;
-                self.row_left = length;
-                continue;
-            }
-            let Some(frame) = next_server_frame(rest)? else { return Ok(()) };
-            self.outbox.client().extend_from_slice(reader.run());
-            reader.skip(frame.raw.len());
-            let session = self.session.take().ok_or(ProtocolViolation::UnexpectedAnswer)?;
-            self.was_busy = session.is_busy();
-            self.session = Some(session.on_server(frame, ports.ledger, &mut self.outbox)?);
-        }
-    }
-
-    fn write_run(&mut self, run: &[u8], context: &mut Context<'_>) -> Result<usize, End> {
-        match Pin::new(&mut self.client).poll_write(context, run) {
-            Poll::Pending => Ok(0),
-            Poll::Ready(Ok(count)) if count > 0 => Ok(count),
-            Poll::Ready(_) => Err(End::ClientLeft),
-        }
-    }
-
     fn write_to_client(&mut self, context: &mut Context<'_>) -> Result<Progress, End> {
         let mut progress = Progress::None;
         while !self.outbox.pending_for_client().is_empty() {
             let pending = self.outbox.pending_for_client();
             match Pin::new(&mut self.client).poll_write(context, pending) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(count)) if count > 0 => self.outbox.sent_to_client(count),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.flow = Flow::Moves;
+                    self.outbox.sent_to_client(count);
+                }
                 Poll::Ready(_) => return Err(End::ClientLeft),
             }
             progress = Progress::Made;
@@ -415,7 +384,8 @@ where
     /// work when it has been cancelled. Bounded in time.
     pub async fn close(mut self, end: End, last_word: Option<&Complaint>) {
         // Inside a row a message would be read as part of it.
-        if let Some(complaint) = last_word.filter(|_| self.row_left == 0) {
+        let between_rows = self.row_left == 0 || self.row_fate != RowFate::Pass;
+        if let Some(complaint) = last_word.filter(|_| between_rows) {
             complaint.encode(self.outbox.client());
         }
         let may_interrupt = self.outbox.pending_for_server().is_empty();
@@ -433,37 +403,6 @@ where
             }
         };
         tokio::join!(to_client, to_server);
-    }
-}
-
-/// A walk through bytes of the server.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Where the row bytes begin that nobody has sent yet.
-    run_start: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    fn run(&self) -> &'a [u8] {
-        self.bytes.get(self.run_start..self.at).unwrap_or_default()
-    }
-
-    /// Takes up to `most` bytes into the run; returns how many there were.
-    fn pass(&mut self, most: usize) -> usize {
-        let count = most.min(self.rest().len());
-        self.at += count;
-        count
-    }
-
-    /// Leaves out bytes that the session answers for; a new run begins behind them.
-    const fn skip(&mut self, count: usize) {
-        self.at += count;
-        self.run_start = self.at;
     }
 }
 

@@ -11,6 +11,7 @@ use rowarden::audit::redact::SqlText;
 use rowarden::demo::cluster::Cluster;
 use rowarden::listen::{Address, Listener};
 use rowarden::policy::file::{Policy, PosturePolicy};
+use rowarden::policy::limits::Limits;
 use rowarden::postgres::cancel::CancelKeys;
 use rowarden::postgres::gate::{Gate, Parts};
 use rowarden::postgres::upstream::{Upstream, UpstreamAddress};
@@ -30,6 +31,7 @@ pub(crate) struct GateSetup {
     listen: Option<Address>,
     max_connections: usize,
     posture: PosturePolicy,
+    limits: Limits,
     auditor: Option<Arc<dyn Auditor>>,
     audit: PathBuf,
     folder: TempDir,
@@ -44,6 +46,7 @@ impl GateSetup {
             listen: None,
             max_connections: 100,
             posture: PosturePolicy::Warn,
+            limits: Limits::default(),
             auditor: None,
             audit: folder.path().join("audit"),
             folder,
@@ -60,6 +63,12 @@ impl GateSetup {
     /// With room for so many sessions.
     pub(crate) fn with_room_for(mut self, sessions: usize) -> Self {
         self.max_connections = sessions;
+        self
+    }
+
+    /// With these limits on what one client may use.
+    pub(crate) fn limited_to(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -96,6 +105,7 @@ impl GateSetup {
             keys: Arc::new(CancelKeys::default()),
             posture: self.posture,
             judge: Arc::new(Verdicts::new(Arc::clone(&policy))),
+            limits: self.limits,
             settings: policy,
             auditor,
             max_connections: self.max_connections,

@@ -263,7 +263,7 @@ impl Conversation {
             };
             rest = &rest[frame.raw.len()..];
             let went_on = if matches!(frame.kind, b'D' | b'd') {
-                session.on_row(frame.raw.len(), &mut self.out).map(|()| {
+                session.on_row(frame.raw.len(), &mut self.out).map(|_| {
                     self.out.client().extend_from_slice(frame.raw);
                     session
                 })

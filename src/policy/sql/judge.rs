@@ -24,7 +24,7 @@ const MAX_NAMES: usize = 64;
 /// are measured for that. Texts near the longest take a tenth of a second, half a second at worst.
 #[must_use]
 pub fn judge_sql(policy: &Policy, text: &[u8]) -> JudgedSql {
-    let caps = Caps { bytes: policy.statement_bytes, ..Caps::default() };
+    let caps = Caps { bytes: policy.limits.statement_bytes, ..Caps::default() };
     match prescan(text, caps) {
         Ok(text) => judge_text(policy, text),
         Err(refusal) => {

@@ -12,6 +12,7 @@ use crate::postgres::prepared::Change;
 use crate::postgres::reply;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Awaited, Reply, Rows, Show, Warning};
+use crate::postgres::session::limits::RowFate;
 use crate::postgres::session::{
     After, Core, Lexing, Phase, Series, Session, Skip, Takeover, Upstream,
 };
@@ -65,23 +66,29 @@ impl Severity {
 
 impl Session {
     /// Takes the header of a row or of COPY data. The bytes themselves are passed on by the caller,
-    /// behind what this puts into the outbox.
+    /// behind what this puts into the outbox, if they are to be.
     ///
     /// # Errors
     /// Rows that nobody asked for.
-    pub fn on_row(&mut self, bytes: usize, out: &mut Outbox) -> Result<(), ProtocolViolation> {
+    pub fn on_row(&mut self, bytes: usize, out: &mut Outbox) -> Result<RowFate, ProtocolViolation> {
         let core = &mut *self.core;
-        let Some(Awaited { reply: Reply::Executed, show: Show::All | Show::Simple(_), .. }) =
-            core.awaited.front()
+        let Some(Awaited {
+            reply: Reply::Executed,
+            show: Show::All | Show::Simple(_),
+            ordinal,
+            ..
+        }) = core.awaited.front()
         else {
             return Err(ProtocolViolation::UnexpectedAnswer);
         };
-        if core.held.is_some() {
+        if core.series == Series::Stopped {
+            return Ok(RowFate::Drop);
+        }
+        let fate = core.tally.count(bytes as u64, *ordinal);
+        if fate == RowFate::Pass && core.held.is_some() {
             core.release_held(out);
         }
-        core.rows += 1;
-        core.bytes += bytes as u64;
-        Ok(())
+        Ok(fate)
     }
 
     /// Takes any other whole message of the server.
@@ -96,6 +103,7 @@ impl Session {
     ) -> Result<Self, ProtocolViolation> {
         let core = &mut *self.core;
         match frame.kind {
+            b'N' if core.series == Series::Stopped => {}
             b'N' => core.on_notice(frame, out),
             b'S' => core.on_parameter_status(frame, out)?,
             b'A' => out.client().extend_from_slice(frame.raw),
@@ -117,7 +125,7 @@ impl Core {
         out: &mut Outbox,
     ) -> Result<(), ProtocolViolation> {
         let front = self.awaited.front_mut().ok_or(ProtocolViolation::UnexpectedAnswer)?;
-        let show = front.show;
+        let show = if self.series == Series::Stopped { Show::Hidden } else { front.show };
         match (&front.reply, frame.kind) {
             (Reply::Parsed, b'1')
             | (Reply::Bound, b'2')
@@ -140,7 +148,9 @@ impl Core {
             }
             (Reply::Executed, b'H' | b'c') => {
                 self.release_held(out);
-                out.client().extend_from_slice(frame.raw);
+                if !matches!(show, Show::Hidden) {
+                    out.client().extend_from_slice(frame.raw);
+                }
             }
             (Reply::Executed, b'C' | b'I' | b's') => {
                 self.on_completion(show, frame, ledger, out);
@@ -175,12 +185,11 @@ impl Core {
                 out.client().extend_from_slice(frame.raw);
             }
         }
-        let rows = std::mem::take(&mut self.rows);
-        let bytes_out = std::mem::take(&mut self.bytes);
-        if let Some(done) = self.awaited.front() {
-            note_end(done.ordinal, "00000", rows, bytes_out, ledger);
-        }
-        if frame.kind == b's' {
+        let ordinal = self.awaited.front().map_or(0, |done| done.ordinal);
+        let suspends = frame.kind == b's';
+        let (rows, bytes) = if suspends { self.tally.suspend(ordinal) } else { self.tally.end() };
+        note_end(ordinal, "00000", rows, bytes, ledger);
+        if suspends {
             // More rows may follow with the next Execute: the names do not change yet.
             if let Some(front) = self.awaited.front_mut() {
                 self.pending_changes -= usize::from(!matches!(front.change, Change::Nothing));
@@ -250,11 +259,13 @@ impl Core {
         // The commit that Sync brings can fail too; ReadyForQuery is still owed then.
         let at_sync = matches!(self.awaited.front(), Some(Awaited { reply: Reply::Ready, .. }));
         let failed = if at_sync { None } else { self.awaited.pop_front() };
-        self.word_error(failed.as_ref(), frame, out);
+        // Of a statement that was stopped the client has already been told; not that the server goes.
+        if self.series != Series::Stopped || severity == Severity::Fatal {
+            self.word_error(failed.as_ref(), frame, out);
+        }
         if let Some(failed) = &failed {
             let sqlstate = field(frame.body, b'C').and_then(|code| std::str::from_utf8(code).ok());
-            let rows = std::mem::take(&mut self.rows);
-            let bytes = std::mem::take(&mut self.bytes);
+            let (rows, bytes) = self.tally.end();
             note_end(failed.ordinal, sqlstate.unwrap_or("XX000"), rows, bytes, ledger);
         }
         if severity == Severity::Fatal {
@@ -317,15 +328,23 @@ impl Core {
         self.lexing = Lexing::Certain;
         if self.tx == TxState::Idle {
             self.names.end_transaction();
+            self.tally.end_transaction();
+        }
+        if self.series == Series::Stopped {
+            self.series = Series::Failed;
+            if self.tx == TxState::Read {
+                self.fail_silently(out);
+                return Ok(phase);
+            }
         }
         let next = match phase {
             Phase::AwaitReady(After::Client) => None,
             Phase::AwaitReady(After::Boundary) => Some(match self.series {
-                Series::Failed => Phase::Skip(Skip::Ready(self.tx)),
+                Series::Failed | Series::Stopped => Phase::Skip(Skip::Ready(self.tx)),
                 Series::Good => Phase::Series,
             }),
             Phase::AwaitReady(After::Parse(held)) => Some(match self.series {
-                Series::Failed => Phase::Skip(Skip::Ready(self.tx)),
+                Series::Failed | Series::Stopped => Phase::Skip(Skip::Ready(self.tx)),
                 Series::Good => {
                     self.forward_parse(*held, out);
                     Phase::Series
@@ -352,7 +371,13 @@ fn pass(show: Show, frame: Frame<'_>, out: &mut Outbox) {
     }
 }
 
-fn note_end(ordinal: u64, sqlstate: &str, rows: u64, bytes_out: u64, ledger: &mut dyn Ledger) {
+pub(super) fn note_end(
+    ordinal: u64,
+    sqlstate: &str,
+    rows: u64,
+    bytes_out: u64,
+    ledger: &mut dyn Ledger,
+) {
     if ordinal == 0 {
         return;
     }

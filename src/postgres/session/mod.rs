@@ -2,13 +2,14 @@
 //!
 //! A [`Session`] takes itself by value, so after a violation there is nothing left to go on with.
 //! Road of a client message: here → [`simple`] or [`extended`] → [`answers`] when the server
-//! speaks. One series is in flight at a time: after Sync, after a simple query and after every end
+//! speaks; [`limits`] stops what goes on for too long. One series is in flight at a time: after Sync, after a simple query and after every end
 //! of a transaction the session waits for ReadyForQuery, so that a setting which changed under way
 //! is seen ([`answers`], tripwire) before anything can use it.
 
 mod answers;
 mod awaited;
 mod extended;
+mod limits;
 mod simple;
 
 use std::collections::VecDeque;
@@ -26,10 +27,12 @@ use crate::postgres::reply;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::awaited::{Awaited, Reply, Show};
 use crate::postgres::session::extended::HeldParse;
+use crate::postgres::session::limits::Tally;
 use crate::postgres::session::simple::Script;
 
 pub use crate::postgres::session::answers::{PINNED, Pins, Severity};
 pub(crate) use crate::postgres::session::answers::{field, parameter_status};
+pub use crate::postgres::session::limits::{Pace, RowFate};
 
 /// Most answers that may be outstanding in one series: 65,536, about 20,000 pipelined statements.
 const MAX_AWAITED: usize = 65_536;
@@ -72,8 +75,7 @@ struct Core {
     ordinal: u64,
     /// Ordinal of the last Parse of this series whose verdict still covers a first Bind.
     fresh: Option<u64>,
-    rows: u64,
-    bytes: u64,
+    tally: Tally,
     stray_copy: StrayCopy,
     pins: Pins,
     /// What the session has done so far, for habits that only count on the way.
@@ -148,8 +150,11 @@ enum Upstream {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Series {
+    /// The server has said so, and so the client.
     Failed,
     Good,
+    /// The client has been told that it failed, by the gate; the server has not said so yet.
+    Stopped,
 }
 
 /// Whether COPY data is dropped in silence.
@@ -187,8 +192,7 @@ impl Session {
             held: None,
             ordinal: 0,
             fresh: None,
-            rows: 0,
-            bytes: 0,
+            tally: Tally::default(),
             stray_copy: StrayCopy::Refused,
             pins,
             past: Past::Nothing,
