@@ -8,6 +8,8 @@ pub mod config;
 
 pub mod listen;
 
+pub mod dial;
+
 pub mod policy;
 pub mod postgres;
 

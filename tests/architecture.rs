@@ -33,7 +33,7 @@ enum Rank {
     Main,
 }
 
-const PURE_GATE: [&str; 10] = [
+const PURE_GATE: [&str; 12] = [
     "dismissal",
     "frame",
     "handshake",
@@ -42,8 +42,10 @@ const PURE_GATE: [&str; 10] = [
     "posture",
     "prepared",
     "reply",
+    "scram",
     "session",
     "startup",
+    "users",
 ];
 const PURE_AUDIT: [&str; 4] = ["event", "json", "line", "redact"];
 
@@ -76,7 +78,7 @@ fn rank_of(modules: &[&str]) -> Option<Rank> {
         ["policy", ..] => Some(Rank::Policy),
         ["audit", part, ..] if PURE_AUDIT.contains(part) => Some(Rank::Event),
         ["postgres", part, ..] if PURE_GATE.contains(part) => Some(Rank::PureGate),
-        ["audit" | "config" | "listen" | "postgres", ..] => Some(Rank::Io),
+        ["audit" | "config" | "dial" | "listen" | "postgres", ..] => Some(Rank::Io),
         ["demo", ..] => Some(Rank::Demo),
         ["cli", ..] => Some(Rank::Cli),
         ["main"] => Some(Rank::Main),

@@ -47,6 +47,8 @@ fn facts(user: &str) -> SessionFacts {
         session: Uuid::now_v7(),
         client: Some(([127, 0, 0, 1], 40_000).into()),
         server: "/run/postgresql/.s.PGSQL.5432".to_owned(),
+        tls: None,
+        principal: Some(user.to_owned()),
         user: Some(user.to_owned()),
         database: Some("app".to_owned()),
         application: None,

@@ -44,7 +44,7 @@ lisen = "127.0.0.1:6432"
 upstream = "mysql://db"
 auth = "users"
 max_connections = 0
-tls = { mode = "require", cert = "a", key = "b" }
+tls = { mode = "require", cert = "a" }
 [jira]
 listen = "127.0.0.1:8181"
 [audit]
@@ -60,7 +60,7 @@ mode = "writen"
         (4, 12, "`upstream` is not the address of a PostgreSQL server"),
         (5, 8, "`auth = \"users\"` is not supported by this version"),
         (6, 19, "`max_connections` must be between 1 and 100000"),
-        (7, 16, "`tls`: encryption is not supported by this version"),
+        (7, 16, "encryption needs a certificate and its key: `cert` and `key`"),
         (8, 1, "`[jira]` is not supported by this version"),
         (10, 1, "`dir` is missing in `audit`"),
         (11, 8, "`mode` must be one of \"written\", \"durable\""),
@@ -131,8 +131,12 @@ fn encryption_that_asks_for_nothing_is_accepted() {
 #[test]
 fn encryption_that_would_not_happen_is_a_mistake() {
     for tls in [
-        "tls = { mode = \"allow\", cert = \"c\", key = \"k\" }",
-        "tls = { mode = \"mutual\" }",
+        "tls = { mode = \"allow\", cert = \"c\" }",
+        "tls = { mode = \"allow\", key = \"k\" }",
+        "tls = { mode = \"require\" }",
+        "tls = { mode = \"mutual\", cert = \"c\", key = \"k\" }",
+        "tls = { mode = \"require\", cert = \"c\", key = \"k\", client_ca = \"a\" }",
+        "tls = { mode = \"require\", cert = \"\", key = \"k\" }",
         "tls = { mode = \"verify-full\" }",
         "tls = {}",
         "tls = true",

@@ -8,16 +8,20 @@
 
 use std::sync::Arc;
 
+use rowarden::listen::Peer;
+use rowarden::listen::stream::Stream;
 use rowarden::policy::verdict::Denial;
 use rowarden::postgres::cancel::CancelKeys;
 use rowarden::postgres::dismissal::Dismissal;
+use rowarden::postgres::entrance::Entrance;
 use rowarden::postgres::frame::next_client_frame;
 use rowarden::postgres::handshake::{Negotiation, message};
-use rowarden::postgres::login::{LoggedIn, Login, open};
+use rowarden::postgres::login::{LoggedIn, Login};
 use rowarden::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
 use rowarden::postgres::upstream::UpstreamAddress;
 use rowarden::postgres::wire::Wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::UnixStream;
 
 struct Anything;
 
@@ -169,8 +173,8 @@ async fn methods_that_do_not_pass_a_gate_end_the_login() {
 
 #[tokio::test]
 async fn encryption_is_declined_once_of_each_kind_and_the_client_goes_on_in_clear() {
-    let (mut client, gate_client) = duplex(4096);
-    let mut wire = Wire::new(gate_client);
+    let (mut client, gate_client) = UnixStream::pair().expect("a pair");
+    let mut wire = Wire::new(Stream::Unix(gate_client));
     let ask = async {
         for request in [80_877_103_u32, 80_877_104] {
             let packet = [8_u32.to_be_bytes(), request.to_be_bytes()].concat();
@@ -184,7 +188,8 @@ async fn encryption_is_declined_once_of_each_kind_and_the_client_goes_on_in_clea
         }
     };
 
-    let (first, ()) = tokio::join!(open(&mut wire), ask);
+    let entrance = Entrance::default();
+    let (first, ()) = tokio::join!(entrance.enter(&mut wire, &Peer::Unix), ask);
 
-    assert!(matches!(first, Ok(FirstPacket::Startup(message)) if message.minor == 0));
+    assert!(matches!(first, Ok((FirstPacket::Startup(message), None)) if message.minor == 0));
 }

@@ -54,7 +54,11 @@ pub struct SessionFacts {
     pub client: Option<SocketAddr>,
     /// The server behind the gate: `host:port` or the path of a unix socket.
     pub server: String,
-    /// The role in the start-up packet.
+    /// How the client's connection is encrypted; `None` in clear.
+    pub tls: Option<TlsFacts>,
+    /// Who acts: the name under which the client logged in.
+    pub principal: Option<String>,
+    /// The role at the server; that of the start-up packet unless the gate logs in with its own.
     pub user: Option<String>,
     /// The database in the start-up packet.
     pub database: Option<String>,
@@ -62,6 +66,17 @@ pub struct SessionFacts {
     pub application: Option<String>,
     /// How the client proved who it is.
     pub method: AuthMethod,
+}
+
+/// How a connection is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// The protocol's version, such as `1.3`.
+    pub version: &'static str,
+    /// The cipher suite, by its name in the standard.
+    pub cipher: &'static str,
+    /// SHA-256 of the certificate that the client showed, in hexadecimal.
+    pub certificate: Option<String>,
 }
 
 /// How a client proved who it is.
@@ -93,6 +108,8 @@ impl AuthMethod {
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Certificates were read again, or could not be.
+    CertReloaded,
     /// A cancel request.
     DbCancel,
     /// A message that breaks the protocol; the connection ends.
@@ -126,6 +143,7 @@ impl Kind {
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
+            Self::CertReloaded => "cert.reloaded",
             Self::DbCancel => "db.cancel",
             Self::DbProtocolViolation => "db.protocol_violation",
             Self::DbResponse => "db.response",

@@ -90,7 +90,7 @@ fn peer_bytes(facts: &SessionFacts) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut json = Json(&mut bytes);
     json.raw(r#"},"actor":{"#);
-    if let Some(user) = &facts.user {
+    if let Some(user) = &facts.principal {
         json.raw(r#""user":"#).text(user, MAX_NAME_BYTES).raw(",");
     }
     json.raw(r#""method":"#).text(facts.method.code(), MAX_NAME_BYTES);
@@ -104,6 +104,11 @@ fn peer_bytes(facts: &SessionFacts) -> Vec<u8> {
         None => {
             json.raw(r#""[local]""#);
         }
+    }
+    if let Some(tls) = &facts.tls {
+        json.raw(r#","tls":{"version":"#).text(tls.version, MAX_NAME_BYTES);
+        json.raw(r#","cipher":"#).text(tls.cipher, MAX_NAME_BYTES);
+        json.name(r#","cert_sha256":"#, tls.certificate.as_deref()).raw("}");
     }
     let (address, port) = split_port(&facts.server);
     json.raw(r#"},"server":{"address":"#).text(address, MAX_NAME_BYTES);
@@ -295,6 +300,8 @@ mod tests {
             session: Uuid::max(),
             client: Some(([127, 0, 0, 1], 40_000).into()),
             server: "db.example:5432".to_owned(),
+            tls: None,
+            principal: Some("ann".to_owned()),
             user: Some("ann".to_owned()),
             database: Some("app".to_owned()),
             application: Some(application.to_owned()),

@@ -7,11 +7,14 @@ use std::time::Duration;
 use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::cli::access::Access;
 use crate::cli::report;
+use crate::cli::serve::with_cause;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
 use crate::config::Config;
 use crate::policy::file::Policy;
+use crate::postgres::entrance::TlsDemand;
 use crate::postgres::upstream::{Upstream, UpstreamAddress, connect_within};
 
 /// How long each server may take to answer: 5 s. An operator waits for it.
@@ -49,6 +52,14 @@ pub fn run(check: &Check, out: &mut impl Write) -> io::Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
+    if let Err(error) = Access::load(&config.postgres) {
+        let message = with_cause(&error);
+        match audience {
+            Audience::People => complain(&message),
+            Audience::Programs => report::whole_file_for_programs(&check.config, &message, out)?,
+        }
+        return Ok(Exit::BadConfiguration);
+    }
     if audience == Audience::People {
         summarise(check, &config, &policy, out)?;
     }
@@ -65,11 +76,21 @@ fn summarise(
     for address in &config.postgres.listen {
         writeln!(out, "  clients   {address}")?;
     }
+    writeln!(out, "  tls       {}", client_tls(config))?;
     for address in &config.postgres.upstream.addresses {
         writeln!(out, "  server    {address}")?;
     }
     writeln!(out, "  policy    {} ({})", policy.name(), policy.id())?;
     writeln!(out, "  audit     {}", config.audit.dir.display())
+}
+
+fn client_tls(config: &Config) -> &'static str {
+    match config.postgres.tls.as_ref().map(|tls| tls.demand) {
+        None => "none: clients connect in clear",
+        Some(TlsDemand::Allow) => "for clients that ask for it",
+        Some(TlsDemand::Mutual) => "required, with a certificate of the client's own",
+        Some(TlsDemand::Require) => "required",
+    }
 }
 
 fn probe(check: &Check, config: &Config, out: &mut impl Write) -> io::Result<Exit> {

@@ -16,7 +16,7 @@ use crate::postgres::verdicts::Verdicts;
 
 /// Runs the gate until `ready.stop`. Nothing is served before the start is in the log.
 pub(super) async fn run(ready: Ready) -> Exit {
-    let Ready { config, policy, listeners, stop } = ready;
+    let Ready { config, policy, access, listeners, stop, mut reload } = ready;
     let policy = Arc::new(policy);
     let log = match AuditLog::open(audit_settings(config.audit, &policy)) {
         Ok(log) => Arc::new(log),
@@ -32,6 +32,7 @@ pub(super) async fn run(ready: Ready) -> Exit {
     }
     tracing::info!(policy = policy.id(), "{start}");
     let parts = Parts {
+        entrance: access.entrance(),
         upstream: config.postgres.upstream,
         keys: Arc::new(CancelKeys::default()),
         posture: policy.posture,
@@ -41,7 +42,16 @@ pub(super) async fn run(ready: Ready) -> Exit {
         auditor: Arc::new(Arc::clone(&log)),
         max_connections: config.postgres.max_connections,
     };
-    Arc::new(Gate::new(parts)).run(listeners, stop).await;
+    let read_again = async {
+        while reload.recv().await.is_some() {
+            access.reload(&log);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = Arc::new(Gate::new(parts)).run(listeners, stop) => {}
+        () = read_again => {}
+    }
     let end = Entry::plain(Kind::GateStop, Decision::None, "stopped");
     if log.record(&end).is_err() {
         complain("the end could not be written into the audit log");

@@ -1,6 +1,8 @@
 //! The command line: arguments in, exit code out.
 
+mod access;
 mod answer;
+pub mod certs;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -31,6 +33,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Certs(certs::Certs),
     Check(check::Check),
     Demo(demo::Demo),
     Explain(explain::Explain),
@@ -88,6 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn obey(command: Command, out: &mut (impl Write + Send)) -> io::Result<Exit> {
     match command {
+        Command::Certs(certs) => certs::run(&certs, out),
         Command::Check(check) => check::run(&check, out),
         Command::Demo(demo) => demo::run(demo, out),
         Command::Explain(explain) => explain::run(&explain, out),

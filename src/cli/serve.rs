@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::access::Access;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
 use crate::config::Config;
@@ -32,10 +33,14 @@ pub struct Ready {
     pub config: Config,
     /// The rules.
     pub policy: Policy,
+    /// Who is let in.
+    pub access: Access,
     /// Bound, in the order of the configuration.
     pub listeners: Vec<Listener>,
     /// Comes when the gates must drain and end.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Comes when files must be read again.
+    pub reload: Signal,
 }
 
 /// Makes everything ready and runs the gates.
@@ -58,12 +63,22 @@ where
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
+    let access = match Access::load(&config.postgres) {
+        Ok(access) => access,
+        Err(error) => {
+            complain(&with_cause(&error));
+            return Ok(Exit::BadConfiguration);
+        }
+    };
     let runtime = runtime()?;
     // On a worker, whose stack is made for judging; the main thread's is not.
     let worker = runtime.spawn(async move {
         let stop = Box::pin(stop_signal()?);
+        let reload = signal(SignalKind::hangup())?;
         match bind(&config.postgres.listen).await {
-            Ok(listeners) => Ok(gates(Ready { config, policy, listeners, stop }).await),
+            Ok(listeners) => {
+                Ok(gates(Ready { config, policy, access, listeners, stop, reload }).await)
+            }
             Err(error) => {
                 complain(&with_cause(&error));
                 Ok(Exit::Failed)

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::audit::log::Mode;
 use crate::audit::redact::SqlText;
-use crate::config::raw::{RawAudit, RawConfig, RawPostgres};
+use crate::config::raw::{RawAudit, RawConfig, RawPostgres, RawTls};
 use crate::listen::Address;
+use crate::listen::tls::TlsFiles;
 use crate::policy::document::{self, Mistakes, Placed, Section};
+use crate::postgres::entrance::TlsDemand;
 use crate::postgres::upstream::{Upstream, UpstreamAddress};
 
 /// The most clients at once: 2000, twenty times what PostgreSQL itself takes by default, so that
@@ -40,8 +42,20 @@ pub struct PostgresConfig {
     pub listen: Vec<Address>,
     /// The server behind the gate.
     pub upstream: Upstream,
+    /// Encryption towards clients; `None` leaves every connection in clear. No default: a
+    /// certificate is the operator's to choose.
+    pub tls: Option<ClientTls>,
     /// How many clients at once.
     pub max_connections: usize,
+}
+
+/// Encryption towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Who must encrypt.
+    pub demand: TlsDemand,
+    /// The certificates.
+    pub files: TlsFiles,
 }
 
 /// The audit log.
@@ -87,6 +101,7 @@ impl Meaning<'_, '_, '_> {
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresConfig> {
+        let tls = raw.tls.and_then(|tls| self.client_tls(&tls));
         let listen = raw.listen.map(|listen| self.listen(&listen));
         let place = raw.upstream.as_ref().map(|upstream| upstream.place.clone());
         let upstream = raw.upstream.and_then(|upstream| self.upstream(&upstream));
@@ -98,7 +113,14 @@ impl Meaning<'_, '_, '_> {
         }
         let max_connections =
             raw.max_connections.map_or(DEFAULT_MAX_CONNECTIONS, |placed| placed.value);
-        Some(PostgresConfig { listen, upstream, max_connections })
+        Some(PostgresConfig { listen, upstream, tls, max_connections })
+    }
+
+    fn client_tls(&mut self, raw: &RawTls) -> Option<ClientTls> {
+        let client_ca = raw.client_ca.as_ref().map(|file| self.file(file));
+        let (cert, key) = (self.file(&raw.cert), self.file(&raw.key));
+        let files = TlsFiles { cert: cert?, key: key?, client_ca: client_ca.flatten() };
+        Some(ClientTls { demand: raw.demand, files })
     }
 
     fn audit(&mut self, raw: RawAudit) -> Option<AuditConfig> {
@@ -135,6 +157,14 @@ impl Meaning<'_, '_, '_> {
     fn folder(&mut self, written: &Placed<String>) -> Option<PathBuf> {
         if written.value.is_empty() {
             self.root.mistake(written.place.clone(), "a folder's name must not be empty");
+            return None;
+        }
+        Some(self.folder.join(&written.value))
+    }
+
+    fn file(&mut self, written: &Placed<String>) -> Option<PathBuf> {
+        if written.value.is_empty() {
+            self.root.mistake(written.place.clone(), "a file's name must not be empty");
             return None;
         }
         Some(self.folder.join(&written.value))

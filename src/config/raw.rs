@@ -6,6 +6,7 @@
 use crate::audit::log::Mode;
 use crate::audit::redact::SqlText;
 use crate::policy::document::{Placed, Section};
+use crate::postgres::entrance::TlsDemand;
 
 /// The file as typed.
 pub(super) struct RawConfig {
@@ -18,6 +19,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawPostgres {
     pub(super) listen: Option<Placed<Vec<Placed<String>>>>,
     pub(super) upstream: Option<Placed<String>>,
+    pub(super) tls: Option<RawTls>,
     pub(super) max_connections: Option<Placed<usize>>,
 }
 
@@ -35,20 +37,20 @@ enum Auth {
     Users,
 }
 
-/// Encryption on either side of the gate. Both sides know a word that the other does not.
+/// Encryption towards clients, as typed.
+pub(super) struct RawTls {
+    pub(super) demand: TlsDemand,
+    pub(super) cert: Placed<String>,
+    pub(super) key: Placed<String>,
+    pub(super) client_ca: Option<Placed<String>>,
+}
+
+/// Encryption towards the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tls {
-    Allow,
     Disable,
     Enforced,
 }
-
-const CLIENT_TLS: [(&str, Tls); 4] = [
-    ("disable", Tls::Disable),
-    ("allow", Tls::Allow),
-    ("require", Tls::Enforced),
-    ("mutual", Tls::Enforced),
-];
 
 const SERVER_TLS: [(&str, Tls); 3] =
     [("disable", Tls::Disable), ("require", Tls::Enforced), ("verify-full", Tls::Enforced)];
@@ -78,9 +80,9 @@ impl RawPostgres {
         if let Some(users) = auth.filter(|auth| auth.value == Auth::Users) {
             section.mistake(users.place, "`auth = \"users\"` is not supported by this version");
         }
-        read_tls(section, "tls", &CLIENT_TLS, &["cert", "key", "ca"]);
         read_tls(section, "upstream_tls", &SERVER_TLS, &["ca"]);
         Self {
+            tls: section.section("tls", RawTls::read),
             listen: section.required("listen", Section::one_or_more),
             upstream: section.required("upstream", Section::string),
             max_connections: section.integer("max_connections", 1..=100_000),
@@ -105,19 +107,47 @@ impl RawAudit {
     }
 }
 
-/// This version encrypts neither side. What asks for no more than that is accepted: `disable`, and
-/// `allow` without a certificate to allow it with.
+impl RawTls {
+    /// `None` where nothing is to be encrypted: `disable`, and `allow` without a certificate to allow
+    /// it with.
+    fn read(tls: &mut Section<'_, '_>) -> Option<Self> {
+        let words = [
+            ("disable", None),
+            ("allow", Some(TlsDemand::Allow)),
+            ("require", Some(TlsDemand::Require)),
+            ("mutual", Some(TlsDemand::Mutual)),
+        ];
+        let mode = tls.required("mode", |tls, mode| tls.word(mode, &words));
+        let (cert, key) = (tls.string("cert"), tls.string("key"));
+        let client_ca = tls.string("client_ca");
+        let Placed { value: Some(demand), place } = mode? else { return None };
+        if demand == TlsDemand::Allow && cert.is_none() && key.is_none() && client_ca.is_none() {
+            return None;
+        }
+        if (demand == TlsDemand::Mutual) != client_ca.is_some() {
+            let message = match &client_ca {
+                None => "`mutual` needs the authorities of the clients' certificates: `client_ca`",
+                Some(_) => "`client_ca` has a meaning under `mutual` only",
+            };
+            let place = client_ca.as_ref().map_or(place.clone(), |file| file.place.clone());
+            tls.mistake(place, message);
+        }
+        if cert.is_none() || key.is_none() {
+            tls.mistake(place, "encryption needs a certificate and its key: `cert` and `key`");
+        }
+        Some(Self { demand, cert: cert?, key: key?, client_ca })
+    }
+}
+
+/// This version does not encrypt towards the server. What asks for no more than that is accepted.
 fn read_tls(section: &mut Section<'_, '_>, key: &str, modes: &[(&str, Tls)], files: &[&str]) {
     section.section(key, |tls| {
         let mode = tls.required("mode", |tls, mode| tls.word(mode, modes));
-        let files: Vec<_> = files.iter().filter_map(|file| tls.string(file)).collect();
+        for file in files {
+            tls.string(file);
+        }
         let mode = mode?;
-        let asks_for_it = match mode.value {
-            Tls::Allow => !files.is_empty(),
-            Tls::Disable => false,
-            Tls::Enforced => true,
-        };
-        if asks_for_it {
+        if mode.value == Tls::Enforced {
             let message = format!("`{key}`: encryption is not supported by this version");
             tls.mistake_with_help(mode.place, message, "write `mode = \"disable\"`");
         }

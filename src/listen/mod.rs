@@ -1,6 +1,8 @@
 //! Where connections come in: addresses are bound, connections accepted and counted.
 
+pub mod certificate;
 pub mod stream;
+pub mod tls;
 
 use std::fmt;
 use std::io;

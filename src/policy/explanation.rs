@@ -90,6 +90,12 @@ impl Reason {
             Self::ProtoStuffing => {
                 "Bytes follow a request for encryption before it has been answered. Somebody on the way could have put them there, to be taken for part of the encrypted conversation."
             }
+            Self::ProtoTlsHandshake => {
+                "No encrypted connection came about: one side did not accept the other's certificate, they have no version or cipher in common, or the client did not say that it speaks PostgreSQL."
+            }
+            Self::ProtoTlsRequired => {
+                "The operator takes encrypted connections only. A password or a cancel key that was sent in clear could have been read on the way."
+            }
             Self::ProtoUnknownMessage => {
                 "The message's type is none that a client sends. What is not understood does not pass."
             }

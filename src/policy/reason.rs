@@ -61,6 +61,10 @@ pub enum Reason {
     ProtoStartup,
     /// Bytes behind a request for encryption that must wait for its answer.
     ProtoStuffing,
+    /// A TLS handshake that failed.
+    ProtoTlsHandshake,
+    /// A connection in clear where encryption is required.
+    ProtoTlsRequired,
     /// A message type that clients do not send.
     ProtoUnknownMessage,
     /// A protocol version that nobody here speaks.
@@ -105,7 +109,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::AuditUnavailable,
         Self::AuthFailed,
         Self::Internal,
@@ -133,6 +137,8 @@ impl Reason {
         Self::ProtoReplication,
         Self::ProtoStartup,
         Self::ProtoStuffing,
+        Self::ProtoTlsHandshake,
+        Self::ProtoTlsRequired,
         Self::ProtoUnknownMessage,
         Self::ProtoVersion,
         Self::SqlCopyIn,
@@ -186,6 +192,8 @@ impl Reason {
             Self::ProtoReplication => "proto-replication",
             Self::ProtoStartup => "proto-startup",
             Self::ProtoStuffing => "proto-stuffing",
+            Self::ProtoTlsHandshake => "proto-tls-handshake",
+            Self::ProtoTlsRequired => "proto-tls-required",
             Self::ProtoUnknownMessage => "proto-unknown-message",
             Self::ProtoVersion => "proto-version",
             Self::SqlCopyIn => "sql-copy-in",
@@ -229,10 +237,14 @@ impl Reason {
             Self::JiraQueryEncoding | Self::SqlEncoding => "22021",
             Self::LimitIdle => "57P05",
             Self::LimitTime => "57014",
-            Self::Posture | Self::ProtoReplication | Self::ProtoStuffing => "28000",
+            Self::Posture
+            | Self::ProtoReplication
+            | Self::ProtoStuffing
+            | Self::ProtoTlsRequired => "28000",
             Self::ProtoBadLength
             | Self::ProtoFastpath
             | Self::ProtoOutOfOrder
+            | Self::ProtoTlsHandshake
             | Self::ProtoUnknownMessage => "08P01",
             Self::ProtoVersion => "0A000",
             Self::JiraMethod
@@ -273,6 +285,7 @@ impl Reason {
             | Self::ProtoReplication
             | Self::ProtoStartup
             | Self::ProtoStuffing
+            | Self::ProtoTlsHandshake
             | Self::ProtoUnknownMessage
             | Self::ProtoVersion
             | Self::SqlEncoding
@@ -286,6 +299,7 @@ impl Reason {
             | Self::JiraUnknownOperation
             | Self::JiraWrite
             | Self::Posture
+            | Self::ProtoTlsRequired
             | Self::SqlCopyFile
             | Self::SqlCopyIn
             | Self::SqlCopyProgram
@@ -390,6 +404,10 @@ impl Reason {
             Self::ProtoStuffing => {
                 "Wait for the answer to the encryption request before sending more."
             }
+            Self::ProtoTlsHandshake => {
+                "Check that the client trusts this gate's certificate and shows its own where one is asked for."
+            }
+            Self::ProtoTlsRequired => "Connect with sslmode=require or stricter.",
             Self::ProtoVersion => "Use protocol 3.0 or 3.2.",
             Self::SqlCopyIn => "Reads only: COPY ... TO STDOUT is allowed.",
             Self::SqlCopyFile | Self::SqlCopyProgram => {

@@ -19,6 +19,9 @@ pub enum Dismissal {
     /// The start-up packet was refused.
     #[error(transparent)]
     Refused(#[from] StartupRefusal),
+    /// The TLS handshake failed, or did not name this protocol.
+    #[error("the TLS handshake failed")]
+    Handshake,
     /// The login took too long.
     #[error("the login took too long")]
     TimedOut,
@@ -61,6 +64,7 @@ impl Dismissal {
             Self::ClientLeft => return None,
             Self::Full => Reason::LimitConnections,
             Self::Refused(refusal) => refusal.reason(),
+            Self::Handshake => Reason::ProtoTlsHandshake,
             Self::TimedOut | Self::ServerRefused(_) | Self::Method => Reason::AuthFailed,
             Self::Unrecorded => Reason::AuditUnavailable,
             Self::ServerDown => Reason::UpstreamDown,
@@ -76,7 +80,7 @@ impl Dismissal {
     pub fn entry<'a>(&'a self, message: &'a str) -> Option<Entry<'a>> {
         let reason = self.reason()?;
         let (kind, decision) = match self {
-            Self::Full | Self::Refused(_) => (Kind::SessionOpen, Decision::Deny),
+            Self::Full | Self::Handshake | Self::Refused(_) => (Kind::SessionOpen, Decision::Deny),
             Self::Violation(_) => (Kind::DbProtocolViolation, Decision::Deny),
             Self::Powers(_) | Self::ClientSearchPath | Self::RoleSearchPath => {
                 (Kind::SessionAuth, Decision::Deny)
@@ -109,7 +113,7 @@ impl Dismissal {
     pub fn complaint(&self, receipt: Option<&Receipt>) -> Option<Complaint> {
         let reason = self.reason()?;
         let words = match self {
-            Self::ClientLeft | Self::ServerRefused(_) => return None,
+            Self::ClientLeft | Self::Handshake | Self::ServerRefused(_) => return None,
             Self::Refused(refusal) => return refusal.complaint(receipt),
             Self::Full => "sorry, too many clients already",
             Self::TimedOut => {

@@ -8,23 +8,26 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::audit::event::{
     AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, Receipt, SessionFacts,
+    TlsFacts,
 };
 use crate::listen::stream::Stream;
+use crate::listen::tls::Handshake;
 use crate::listen::{Listener, Peer};
 use crate::policy::file::PosturePolicy;
 use crate::policy::limits::Limits;
 use crate::policy::reason::Reason;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
 use crate::postgres::dismissal::Dismissal;
+use crate::postgres::entrance::Entrance;
 use crate::postgres::farewell::settle;
 use crate::postgres::handshake::Negotiation;
-use crate::postgres::login;
 use crate::postgres::login::{LoggedIn, Login};
 use crate::postgres::posture::{Posture, searches_catalog_first};
 use crate::postgres::pump::{End, Pump};
@@ -52,14 +55,27 @@ const STANDING_PLACES: usize = 64;
 /// Takes what a start-up packet says, whether or not it will be refused.
 fn learn(facts: &mut SessionFacts, message: &StartupMessage) {
     let said = |name| message.parameter(name).map(str::to_owned);
-    facts.user = said("user");
+    facts.principal = said("user");
+    facts.user.clone_from(&facts.principal);
     facts.database = said("database").or_else(|| facts.user.clone());
     facts.application = said("application_name");
     facts.method = AuthMethod::Passthrough;
 }
 
+/// What the log says of an encrypted connection.
+fn encryption_of(handshake: &Handshake) -> TlsFacts {
+    let shown = handshake.client_certificate.as_ref();
+    let certificate = shown.map(|certificate| {
+        let hash: [u8; 32] = Sha256::digest(certificate).into();
+        hash.map(|byte| format!("{byte:02x}")).concat()
+    });
+    TlsFacts { version: handshake.version, cipher: handshake.cipher, certificate }
+}
+
 /// What a gate is made of.
 pub struct Parts {
+    /// The way in.
+    pub entrance: Entrance,
     /// The server behind it.
     pub upstream: Upstream,
     /// The keys of its sessions.
@@ -100,6 +116,7 @@ pub struct Gate {
 /// One connection, from its first byte to its last.
 struct Visit {
     client: Wire<Stream>,
+    peer: Peer,
     facts: SessionFacts,
     ledger: Box<dyn Ledger + Send>,
     opened: Opened,
@@ -196,7 +213,7 @@ impl Gate {
 
     /// Takes a connection from its first byte to a session, or to its end.
     async fn welcome(&self, stream: Stream, peer: Peer, place: Place) -> Option<Box<Conversation>> {
-        let mut visit = self.greet(stream, &peer);
+        let mut visit = self.greet(stream, peer);
         let admitted =
             tokio::time::timeout(self.parts.limits.login_time, self.admit(&mut visit, place)).await;
         match admitted.unwrap_or(Err(Dismissal::TimedOut)) {
@@ -214,20 +231,23 @@ impl Gate {
         }
     }
 
-    fn greet(&self, stream: Stream, peer: &Peer) -> Visit {
+    fn greet(&self, stream: Stream, peer: Peer) -> Visit {
         let addresses = &self.parts.upstream.addresses;
         let upstream: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let facts = SessionFacts {
             session: Uuid::now_v7(),
             client: peer.socket_address(),
             server: upstream.join(", "),
+            tls: None,
+            principal: None,
             user: None,
             database: None,
             application: None,
             method: AuthMethod::None,
         };
         let ledger = self.parts.auditor.open(facts.clone());
-        Visit { client: Wire::new(stream), facts, ledger, opened: Opened::No }
+        let client = Wire::new(stream);
+        Visit { client, peer, facts, ledger, opened: Opened::No }
     }
 
     async fn admit(
@@ -235,9 +255,12 @@ impl Gate {
         visit: &mut Visit,
         place: Place,
     ) -> Result<(Wire<Stream>, LoggedIn), Dismissal> {
-        let message = match login::open(&mut visit.client).await? {
+        let (first, handshake) = self.parts.entrance.enter(&mut visit.client, &visit.peer).await?;
+        visit.facts.tls = handshake.as_ref().map(encryption_of);
+        let message = match first {
             FirstPacket::Startup(message) => message,
             FirstPacket::Cancel { pid, secret } => {
+                visit.ledger = self.parts.auditor.open(visit.facts.clone());
                 self.cancel(visit, pid, &secret).await;
                 return Err(Dismissal::ClientLeft);
             }

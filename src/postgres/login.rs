@@ -1,4 +1,4 @@
-//! From the first byte of a connection to a session that is known to be pinned to reading.
+//! From the start-up packet to a session that is known to be pinned to reading.
 //!
 //! Who a client is, the server decides: its questions and the client's answers are passed on, and
 //! so is its error, byte for byte. What the gate adds: the start-up packet is its own, channel
@@ -18,41 +18,11 @@ use crate::postgres::handshake::{
 use crate::postgres::posture;
 use crate::postgres::posture::Posture;
 use crate::postgres::session::{Pins, field};
-use crate::postgres::startup::{FirstPacket, Opening, first_packet_bytes};
 use crate::postgres::upstream::{CancelTarget, UpstreamAddress};
 use crate::postgres::wire::{Taken, Wire};
 
 /// What the server asks of the client in the SASL request that lists mechanisms.
 const SASL_MECHANISMS: &[u8] = &[0, 0, 0, 10];
-
-/// Reads first packets until one says what the client wants. Encryption is declined: the client may
-/// go on in clear. Not cancel-safe.
-///
-/// # Errors
-/// A packet that is refused, or a client that left.
-pub async fn open<C>(client: &mut Wire<C>) -> Result<FirstPacket, Dismissal>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut opening = Opening::default();
-    loop {
-        let whole = first_packet_bytes(&client.bytes)?;
-        let Some(packet) = whole.and_then(|length| client.bytes.get(..length)) else {
-            client.more().await.map_err(|_| Dismissal::ClientLeft)?;
-            continue;
-        };
-        let length = packet.len();
-        let (next, first) = opening.on_packet(packet, client.bytes.len() - length)?;
-        client.drop_front(length);
-        match first {
-            FirstPacket::GssEnc | FirstPacket::Ssl => {
-                client.send(b"N").await.map_err(|_| Dismissal::ClientLeft)?;
-            }
-            FirstPacket::Cancel { .. } | FirstPacket::Startup(_) => return Ok(first),
-        }
-        opening = next;
-    }
-}
 
 /// A session of the server, logged in and asked; the client has not heard ReadyForQuery yet.
 #[derive(Debug)]

@@ -8,6 +8,9 @@ pub mod startup;
 pub mod handshake;
 pub mod posture;
 
+pub mod scram;
+pub mod users;
+
 pub mod outbox;
 pub mod prepared;
 pub mod reply;
@@ -22,6 +25,7 @@ pub mod upstream;
 pub mod wire;
 
 pub mod clock;
+pub mod entrance;
 mod farewell;
 pub mod gate;
 pub mod login;

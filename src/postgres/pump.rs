@@ -331,8 +331,12 @@ where
             }
             progress = Progress::Made;
         }
+        // What is encrypted may wait in a buffer of its own; if it cannot leave now, this task is
+        // woken when it can. A failure shows at the next read.
+        let _ = Pin::new(&mut self.server).poll_flush(context);
         progress
     }
+
     fn take_from_server(
         &mut self,
         context: &mut Context<'_>,
@@ -376,6 +380,7 @@ where
             }
             progress = Progress::Made;
         }
+        let _ = Pin::new(&mut self.client).poll_flush(context);
         Ok(progress)
     }
 

@@ -59,6 +59,9 @@ pub enum StartupRefusal {
     /// Bytes behind an encryption request.
     #[error("bytes behind an encryption request")]
     Stuffing,
+    /// A login in clear where only encrypted ones are taken.
+    #[error("a connection in clear where encryption is required")]
+    InClear,
     /// A packet that breaks its own form.
     #[error("malformed start-up packet")]
     Malformed,
@@ -83,6 +86,7 @@ impl StartupRefusal {
         match self {
             Self::Silent(reason) => *reason,
             Self::Stuffing => Reason::ProtoStuffing,
+            Self::InClear => Reason::ProtoTlsRequired,
             Self::Malformed => Reason::ProtoBadLength,
             Self::Version(..) => Reason::ProtoVersion,
             Self::Replication => Reason::ProtoReplication,
@@ -96,6 +100,7 @@ impl StartupRefusal {
         let reason = self.reason();
         let words = match self {
             Self::Silent(_) | Self::Stuffing => return None,
+            Self::InClear => "this gate takes encrypted connections only".to_owned(),
             Self::Malformed => "invalid startup packet".to_owned(),
             Self::Version(major, minor) => {
                 format!(
@@ -117,11 +122,33 @@ impl StartupRefusal {
     }
 }
 
+/// What the gate makes of encryption on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// It has no certificate: who asks is told to go on in clear.
+    #[default]
+    Declined,
+    /// Whoever asks gets it.
+    Offered,
+    /// Without it there is no login and no cancel request.
+    Required,
+}
+
 /// How far the opening has come: each kind of encryption request may come once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
+    encryption: Encryption,
+    channel: Channel,
     ssl: Asked,
     gss: Asked,
+}
+
+/// What the packets come through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Channel {
+    #[default]
+    Clear,
+    Encrypted,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +157,10 @@ enum Asked {
     NotYet,
     Once,
 }
+
+/// The first byte of a TLS handshake record (RFC 8446, section 5.1). No packet of PostgreSQL's begins
+/// with it: as a length it would be beyond every bound.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Length of the first packet; `None` if fewer than four bytes are here.
 ///
@@ -146,6 +177,33 @@ pub fn first_packet_bytes(bytes: &[u8]) -> Result<Option<usize>, StartupRefusal>
 }
 
 impl Opening {
+    /// Before the first byte of a connection.
+    #[must_use]
+    pub fn new(encryption: Encryption) -> Self {
+        Self { encryption, ..Self::default() }
+    }
+
+    /// What the gate makes of encryption here.
+    #[must_use]
+    pub const fn encryption(self) -> Encryption {
+        self.encryption
+    }
+
+    /// Whether the connection begins with a TLS handshake that nobody asked leave for, as clients of
+    /// PostgreSQL 17 and later may (`sslnegotiation=direct`). Only as the very first bytes.
+    #[must_use]
+    pub fn is_direct_tls(self, bytes: &[u8]) -> bool {
+        self == Self::new(self.encryption)
+            && self.encryption != Encryption::Declined
+            && bytes.first() == Some(&TLS_HANDSHAKE)
+    }
+
+    /// The rest of the opening comes encrypted; there is no second layer to ask for.
+    #[must_use]
+    pub const fn encrypted(self) -> Self {
+        Self { channel: Channel::Encrypted, ssl: Asked::Once, ..self }
+    }
+
     /// Takes a whole first packet; `behind` is how many bytes have already come after it.
     ///
     /// # Errors
@@ -174,12 +232,23 @@ impl Opening {
             (SSL_REQUEST | GSSENC_REQUEST, _) => {
                 Err(StartupRefusal::Silent(Reason::ProtoOutOfOrder))
             }
+            // Its secret is worth a running query; nobody on the way may read it.
+            (CANCEL_REQUEST, _) if self.must_not_be_in_clear() => {
+                Err(StartupRefusal::Silent(Reason::ProtoTlsRequired))
+            }
             (CANCEL_REQUEST, _) => Ok((self, read_cancel(body, behind).ok_or(malformed)?)),
             (version, _) => {
                 let message = read_startup(version, body)?;
+                if self.must_not_be_in_clear() {
+                    return Err(StartupRefusal::InClear);
+                }
                 Ok((self, FirstPacket::Startup(message)))
             }
         }
+    }
+
+    fn must_not_be_in_clear(self) -> bool {
+        self.encryption == Encryption::Required && self.channel == Channel::Clear
     }
 }
 

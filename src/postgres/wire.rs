@@ -72,7 +72,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// When the peer is gone.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        // What is encrypted may wait in a buffer of its own.
+        self.stream.flush().await
     }
 
     /// Takes the next message off, if it is there as a whole.

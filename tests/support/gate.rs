@@ -13,6 +13,7 @@ use rowarden::listen::{Address, Listener};
 use rowarden::policy::file::{Policy, PosturePolicy};
 use rowarden::policy::limits::Limits;
 use rowarden::postgres::cancel::CancelKeys;
+use rowarden::postgres::entrance::Entrance;
 use rowarden::postgres::gate::{Gate, Parts};
 use rowarden::postgres::upstream::{Upstream, UpstreamAddress};
 use rowarden::postgres::verdicts::Verdicts;
@@ -33,6 +34,7 @@ pub(crate) struct GateSetup {
     posture: PosturePolicy,
     limits: Limits,
     auditor: Option<Arc<dyn Auditor>>,
+    entrance: Entrance,
     audit: PathBuf,
     folder: TempDir,
 }
@@ -48,6 +50,7 @@ impl GateSetup {
             posture: PosturePolicy::Warn,
             limits: Limits::default(),
             auditor: None,
+            entrance: Entrance::default(),
             audit: folder.path().join("audit"),
             folder,
         }
@@ -84,6 +87,12 @@ impl GateSetup {
         self
     }
 
+    /// With this way in.
+    pub(crate) fn entered_by(mut self, entrance: Entrance) -> Self {
+        self.entrance = entrance;
+        self
+    }
+
     /// With another audit log.
     pub(crate) fn recording_by(mut self, auditor: Arc<dyn Auditor>) -> Self {
         self.auditor = Some(auditor);
@@ -101,6 +110,7 @@ impl GateSetup {
         let policy = Arc::new(Policy::shipped().unwrap());
         let auditor = self.auditor.unwrap_or_else(|| Arc::new(open_log(&self.audit, &policy)));
         let parts = Parts {
+            entrance: self.entrance,
             upstream: Upstream { addresses: self.upstream },
             keys: Arc::new(CancelKeys::default()),
             posture: self.posture,

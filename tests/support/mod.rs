@@ -12,8 +12,10 @@
 
 pub(crate) mod disk;
 pub(crate) mod gate;
+pub(crate) mod recorder;
 pub(crate) mod talk;
 pub(crate) mod tap;
+pub(crate) mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant};

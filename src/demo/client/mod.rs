@@ -133,6 +133,12 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream), parameters: Vec::new() })
     }
 
+    /// Speaks over a stream of the caller's own, on which nothing has been said yet.
+    #[must_use]
+    pub fn over(stream: impl Read + Write + Send + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)), parameters: Vec::new() }
+    }
+
     /// What the server has reported about a setting since the login began.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {

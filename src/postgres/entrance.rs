@@ -1,0 +1,115 @@
+//! From the first byte of a connection to the packet that says what the client wants.
+//!
+//! Whether the connection is encrypted is settled here, before a name or a password has been read.
+//! What came in clear is never read as if it had come encrypted: bytes behind a request for
+//! encryption end the connection (CVE-2021-23214), and a handshake begins with an empty buffer.
+
+use std::sync::Arc;
+
+use crate::listen::Peer;
+use crate::listen::stream::Stream;
+use crate::listen::tls::{Handshake, TlsDoor};
+use crate::postgres::dismissal::Dismissal;
+use crate::postgres::startup::{Encryption, FirstPacket, Opening, first_packet_bytes};
+use crate::postgres::wire::Wire;
+
+/// The name of the protocol inside TLS (ALPN), as PostgreSQL 17 registered it.
+pub const PROTOCOL: &str = "postgresql";
+
+/// Who must encrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsDemand {
+    /// Whoever wants to.
+    Allow,
+    /// Everybody, and with a certificate of their own.
+    Mutual,
+    /// Everybody who comes over a network. A unix socket is none, and no client encrypts there.
+    Require,
+}
+
+/// The way in.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    tls: Option<(TlsDemand, Arc<TlsDoor>)>,
+}
+
+impl Entrance {
+    /// With encryption.
+    #[must_use]
+    pub fn with_tls(self, demand: TlsDemand, door: Arc<TlsDoor>) -> Self {
+        Self { tls: Some((demand, door)) }
+    }
+
+    fn encryption(&self, peer: &Peer) -> Encryption {
+        match (&self.tls, peer) {
+            (None, _) => Encryption::Declined,
+            (Some((TlsDemand::Allow, _)), _) | (Some((TlsDemand::Require, _)), Peer::Unix) => {
+                Encryption::Offered
+            }
+            (Some((TlsDemand::Mutual | TlsDemand::Require, _)), _) => Encryption::Required,
+        }
+    }
+
+    /// Reads first packets until one says what the client wants, and encrypts the connection if it
+    /// asks for that. Not cancel-safe.
+    ///
+    /// # Errors
+    /// A packet that is refused, a handshake that fails, or a client that left.
+    pub async fn enter(
+        &self,
+        client: &mut Wire<Stream>,
+        peer: &Peer,
+    ) -> Result<(FirstPacket, Option<Handshake>), Dismissal> {
+        let mut opening = Opening::new(self.encryption(peer));
+        let mut handshake = None;
+        loop {
+            if opening.is_direct_tls(&client.bytes) {
+                let settled = self.encrypt(client).await?;
+                // Without the name it may be a browser that was sent here with somebody else's
+                // request (the ALPACA attack). PostgreSQL closes too.
+                if settled.protocol.as_deref() != Some(PROTOCOL.as_bytes()) {
+                    return Err(Dismissal::Handshake);
+                }
+                handshake = Some(settled);
+                opening = opening.encrypted();
+            }
+            let whole = first_packet_bytes(&client.bytes)?;
+            let Some(packet) = whole.and_then(|length| client.bytes.get(..length)) else {
+                client.more().await.map_err(|_| Dismissal::ClientLeft)?;
+                continue;
+            };
+            let length = packet.len();
+            let (next, first) = opening.on_packet(packet, client.bytes.len() - length)?;
+            client.drop_front(length);
+            opening = next;
+            match first {
+                FirstPacket::Ssl if opening.encryption() != Encryption::Declined => {
+                    say(client, b"S").await?;
+                    handshake = Some(self.encrypt(client).await?);
+                    opening = opening.encrypted();
+                }
+                FirstPacket::GssEnc | FirstPacket::Ssl => say(client, b"N").await?,
+                FirstPacket::Cancel { .. } | FirstPacket::Startup(_) => {
+                    return Ok((first, handshake));
+                }
+            }
+        }
+    }
+
+    /// Puts TLS around the connection. What has been read of it belongs to the handshake.
+    async fn encrypt(&self, client: &mut Wire<Stream>) -> Result<Handshake, Dismissal> {
+        let Some((_, door)) = &self.tls else { return Err(Dismissal::Handshake) };
+        let first = std::mem::take(&mut client.bytes);
+        let encrypted = door.encrypt(first, client.stream.take()).await;
+        let (stream, handshake) = encrypted.map_err(|error| {
+            tracing::debug!(%error, "a TLS handshake failed");
+            Dismissal::Handshake
+        })?;
+        client.stream = stream;
+        Ok(handshake)
+    }
+}
+
+async fn say(client: &mut Wire<Stream>, answer: &[u8]) -> Result<(), Dismissal> {
+    client.send(answer).await.map_err(|_| Dismissal::ClientLeft)
+}
