@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds rowarden for release and runs the corpora in ../shared against it (scripts/corpora.py says
-# how). Arguments go on to that program; `scripts/corpora.sh --control` shows the bare server.
+# Builds rowarden for release and runs the corpora in ../shared against it (scripts/jira_corpora.py and
+# scripts/corpora.py say how). Arguments go on to the latter; `scripts/corpora.sh --control` shows the
+# bare server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,4 +23,9 @@ if [ -z "$binary" ]; then
   cargo build --locked --release
   binary=${CARGO_TARGET_DIR:-target}/release/rowarden
 fi
-exec python3 scripts/corpora.py --binary "$binary" --shared "$shared" "$@"
+judged=0
+if [ "$binary" != /nonexistent ]; then
+  python3 scripts/jira_corpora.py --binary "$binary" --shared "$shared" || judged=$?
+fi
+python3 scripts/corpora.py --binary "$binary" --shared "$shared" "$@" || judged=$?
+exit "$judged"

@@ -58,3 +58,13 @@ fn the_judge_holds_on_the_saved_inputs() {
 fn the_start_up_holds_on_the_saved_inputs() {
     run_over("startup", checks::startup::check);
 }
+
+#[test]
+fn the_judge_of_requests_holds_on_the_saved_inputs() {
+    run_over("target", checks::target::check);
+}
+
+#[test]
+fn the_table_of_operations_holds_on_the_saved_inputs() {
+    run_over("router", checks::router::check);
+}

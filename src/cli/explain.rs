@@ -1,4 +1,4 @@
-//! `rowarden explain`: the verdict on a statement offline, and what a reason means.
+//! `rowarden explain`: the verdict on a statement or a request offline, and what a reason means.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,13 +11,14 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::cli::answer::{Answer, judge_lines};
+use crate::cli::explain_http::{self, Http};
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, on_judge_thread};
 use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
 use crate::policy::sql::judge_sql;
 
-/// Tell the verdict on a statement without a server, or what a reason means
+/// Tell the verdict on a statement or a request without a server, or what a reason means
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Explain {
@@ -33,6 +34,7 @@ pub struct Explain {
 
 #[derive(Debug, Subcommand)]
 enum Question {
+    Http(Http),
     Sql(Sql),
 }
 
@@ -68,6 +70,7 @@ fn reason_parser() -> impl TypedValueParser<Value = Reason> {
 /// When `out` cannot be written.
 pub fn run(explain: &Explain, out: &mut (impl Write + Send)) -> io::Result<Exit> {
     match (&explain.question, explain.reason) {
+        (Some(Question::Http(http)), _) => explain_http::run(http, out),
         (Some(Question::Sql(sql)), _) => on_judge_thread(|| explain_sql(sql, out)),
         (None, Some(reason)) => explain_reason(reason, explain.json, out),
         // The parser of arguments asks for one of the two.
@@ -100,6 +103,15 @@ fn explain_sql(sql: &Sql, out: &mut impl Write) -> io::Result<Exit> {
     Ok(Exit::Good)
 }
 
+/// What a client is told beside the words, by whom it talks to.
+fn codes(reason: Reason) -> String {
+    if reason.code().starts_with("jira-") || reason.code().starts_with("http-") {
+        format!("HTTP {}", reason.http_status())
+    } else {
+        format!("SQLSTATE {}", reason.sqlstate())
+    }
+}
+
 fn policy_for(sql: &Sql, out: &mut impl Write) -> io::Result<Result<Policy, Exit>> {
     let config = match &sql.config {
         Some(file) => match source::read_config(file, Audience::People, out)? {
@@ -117,6 +129,7 @@ fn policy_for(sql: &Sql, out: &mut impl Write) -> io::Result<Result<Policy, Exit
 struct Meaning {
     reason: &'static str,
     sqlstate: &'static str,
+    status: u16,
     severity: &'static str,
     explanation: &'static str,
     hint: &'static str,
@@ -127,6 +140,7 @@ fn explain_reason(reason: Reason, json: bool, out: &mut impl Write) -> io::Resul
         let meaning = Meaning {
             reason: reason.code(),
             sqlstate: reason.sqlstate(),
+            status: reason.http_status(),
             severity: reason.severity(),
             explanation: reason.explanation(),
             hint: reason.hint(),
@@ -134,7 +148,7 @@ fn explain_reason(reason: Reason, json: bool, out: &mut impl Write) -> io::Resul
         serde_json::to_writer(&mut *out, &meaning)?;
         writeln!(out)?;
     } else {
-        writeln!(out, "{} (SQLSTATE {})\n", reason.code(), reason.sqlstate())?;
+        writeln!(out, "{} ({})\n", reason.code(), codes(reason))?;
         writeln!(out, "{}\n\nInstead: {}", reason.explanation(), reason.hint())?;
     }
     Ok(Exit::Good)

@@ -6,6 +6,7 @@ pub mod certs;
 pub mod check;
 pub mod demo;
 pub mod explain;
+mod explain_http;
 mod gates;
 pub mod report;
 pub mod serve;

@@ -9,9 +9,16 @@ use crate::cli::{Exit, complain};
 use crate::config::Config;
 use crate::policy::document::Mistakes;
 use crate::policy::file::Policy;
+use crate::policy::jira::table::JiraPolicy;
 
 /// The PostgreSQL half of a policy folder.
 const POLICY_FILE: &str = "readonly.toml";
+
+/// The JIRA half: the table of operations, in place of the one that is built in.
+const JIRA_TABLE_FILE: &str = "jira.toml";
+
+/// Operations that the operator adds to it.
+const JIRA_RULES_FILE: &str = "jira-rules.toml";
 
 /// How the mistakes are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +83,32 @@ pub(super) fn read_policy(
             Err(mistakes) => Err(io::Error::other(mistakes)),
         },
     }
+}
+
+/// Reads the rules for JIRA in a folder, each file in place of none or of the one that is built in; as
+/// [`read`]. A folder that holds no policy at all is a mistake: the operator meant another one.
+pub(super) fn read_jira_policy(
+    folder: Option<&Path>,
+    audience: Audience,
+    out: &mut impl Write,
+) -> io::Result<Result<JiraPolicy, Exit>> {
+    let shipped = || JiraPolicy::shipped().map_err(io::Error::other);
+    let Some(folder) = folder else { return shipped().map(Ok) };
+    let [table, rules] = [JIRA_TABLE_FILE, JIRA_RULES_FILE].map(|name| folder.join(name));
+    let has_policy =
+        [&folder.join(POLICY_FILE), &table, &rules].into_iter().any(|file| file.exists());
+    let policy = if table.exists() || !has_policy {
+        match read(&table, JiraPolicy::parse, audience, out)? {
+            Ok(policy) => policy,
+            Err(exit) => return Ok(Err(exit)),
+        }
+    } else {
+        shipped()?
+    };
+    if !rules.exists() {
+        return Ok(Ok(policy));
+    }
+    read(&rules, |text| policy.with_rules(text), audience, out)
 }
 
 fn tell(

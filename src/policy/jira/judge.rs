@@ -242,13 +242,23 @@ impl Routed<'_> {
                     .map_err(|fault| self.refuse_fault(fault))?;
             }
         }
-        Ok(Cleared::grant(JiraRead {
+        Ok(Cleared::grant(self.into_read(body)))
+    }
+
+    /// What would be sent on, save the body. For whoever explains; nothing is cleared by it.
+    #[must_use]
+    pub fn before_body(self) -> JiraRead {
+        self.into_read(None)
+    }
+
+    fn into_read(self, body: Option<Vec<u8>>) -> JiraRead {
+        JiraRead {
             operation: self.operation.name.clone(),
             method: self.method,
             target: self.target,
             body,
             reply: self.operation.reply,
-        }))
+        }
     }
 
     /// The refusal of a body that was announced, or grew, longer than [`BodyRule::Json`] allows.

@@ -72,7 +72,7 @@ pub enum ReplyRule {
 }
 
 /// One entry of the table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Operation {
     /// As users of the `jira` library know it: `search_issues`.
     pub(super) name: String,

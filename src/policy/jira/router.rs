@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use crate::policy::jira::template::{Segment, Template};
 
 /// A tree of paths. `T` is what is kept for each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Router<T> {
     nodes: Vec<Node<T>>,
 }
 
 /// Where a path may go on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node<T> {
     literals: HashMap<Box<str>, usize>,
     /// In the order in which they are tried.

@@ -19,7 +19,7 @@ const SHIPPED: &str = include_str!("../../../policy/jira.toml");
 const APIS: [&str; 5] = ["cloud", "data-center", "service-management", "software", "web"];
 
 /// The rules in force for JIRA.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct JiraPolicy {
     texts: Vec<String>,
     groups: BTreeSet<Group>,
@@ -37,15 +37,8 @@ impl JiraPolicy {
     /// All mistakes in it, with their places; also every read of something that the built-in table
     /// knows as a write.
     pub fn parse(text: &str) -> Result<Self, Mistakes> {
-        let floor = document::read(SHIPPED, |root| Some(read_table(root)))?;
-        let entries = document::read(text, |root| {
-            let entries = read_table(root);
-            refuse_conflicts(root, &entries);
-            let known: Vec<&Operation> = floor.iter().map(|entry| &entry.value).collect();
-            refuse_opened_writes(root, &entries, &known);
-            Some(entries)
-        })?;
-        Ok(Self::of(vec![text.to_owned()], entries.into_iter().map(|entry| entry.value).collect()))
+        let floor = Self::shipped()?;
+        Self::read(text, |root, entries| refuse_opened_writes(root, entries, &floor.operations))
     }
 
     /// The table that is built in.
@@ -53,7 +46,20 @@ impl JiraPolicy {
     /// # Errors
     /// Never in a build whose tests have run: they read the same text.
     pub fn shipped() -> Result<Self, Mistakes> {
-        Self::parse(SHIPPED)
+        Self::read(SHIPPED, |_, _| {})
+    }
+
+    fn read(
+        text: &str,
+        check: impl FnOnce(&mut Section<'_, '_>, &[Entry]),
+    ) -> Result<Self, Mistakes> {
+        let entries = document::read(text, |root| {
+            let entries = read_table(root);
+            refuse_conflicts(root, &entries);
+            check(root, &entries);
+            Some(entries)
+        })?;
+        Ok(Self::of(vec![text.to_owned()], entries.into_iter().map(|entry| entry.value).collect()))
     }
 
     /// Adds the operator's own operations, written like the table: those of an app, say.
@@ -144,7 +150,7 @@ fn refuse_conflicts(root: &mut Section<'_, '_>, entries: &[Entry]) {
 }
 
 /// Nothing that `known` calls a write may be called anything else.
-fn refuse_opened_writes(root: &mut Section<'_, '_>, entries: &[Entry], known: &[&Operation]) {
+fn refuse_opened_writes(root: &mut Section<'_, '_>, entries: &[Entry], known: &[Operation]) {
     let writes = || known.iter().filter(|known| known.class == Class::Write);
     for Placed { value: entry, place } in entries {
         let is_known_read =

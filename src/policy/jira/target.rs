@@ -61,6 +61,19 @@ impl<'t> Target<'t> {
     }
 }
 
+/// Path and query of a target in absolute form (RFC 9112, section 3.2.2), as clients write it that take
+/// the gate for their proxy; `None` for any other form. Whether the host is the right one is for the
+/// caller to say, who also knows it from the Host field. There is no way to come by `https://`: that
+/// would be asked for by CONNECT.
+#[must_use]
+pub fn origin_form(target: &[u8]) -> Option<&[u8]> {
+    let behind = target.strip_prefix(b"http://")?;
+    let slash = behind.iter().position(|byte| *byte == b'/')?;
+    let (host, rest) = behind.split_at(slash);
+    let is_plain = |byte: &u8| is_unreserved(*byte) || b":[]".contains(byte);
+    (!host.is_empty() && host.iter().all(is_plain)).then_some(rest)
+}
+
 fn split(target: &[u8]) -> Result<(&[u8], &[u8]), TargetFault> {
     if target.len() > MAX_TARGET_BYTES {
         return Err(TargetFault::Size);
@@ -193,7 +206,7 @@ fn push_escaped(into: &mut String, text: &str, bare: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Target, TargetFault, push_query_text, push_segment};
+    use super::{Target, TargetFault, origin_form, push_query_text, push_segment};
 
     fn path(target: &str) -> Result<Vec<String>, TargetFault> {
         let target = Target::parse(target.as_bytes())?;
@@ -256,6 +269,23 @@ mod tests {
             "/a[b]",
         ] {
             assert_eq!(path(odd), Err(TargetFault::Path), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_form_has_a_plain_host() {
+        assert_eq!(origin_form(b"http://jira.example:80/a?b"), Some(&b"/a?b"[..]));
+        assert_eq!(origin_form(b"http://[::1]:80/"), Some(&b"/"[..]));
+        for odd in [
+            "http://",
+            "http:///a",
+            "http://host",
+            "http://u@h/a",
+            "http://h\\@e/",
+            "https://h/a",
+            "/a",
+        ] {
+            assert_eq!(origin_form(odd.as_bytes()), None, "{odd}");
         }
     }
 
