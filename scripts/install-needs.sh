@@ -32,6 +32,11 @@ has_c_compiler() {
   command -v cc >/dev/null 2>&1 && printf '#include <stdio.h>\n' | cc -E - >/dev/null 2>&1
 }
 
+# Go's own transparency log checks ours (tests/audit_outside.rs).
+has_go_tlog() {
+  [ -x /usr/lib/go-1.19/bin/go ] && [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb ]
+}
+
 find_missing() {
   missing=()
   has_postgres_server || missing+=(postgresql)
@@ -39,6 +44,8 @@ find_missing() {
   psql --version >/dev/null 2>&1 || missing+=(postgresql-client)
   has_libclang || missing+=(clang libclang-dev)
   has_c_compiler || missing+=(build-essential)
+  has_go_tlog || missing+=(golang-1.19-go golang-golang-x-mod-dev)
+  command -v zstd >/dev/null 2>&1 || missing+=(zstd)
 }
 
 # Debian starts a server of its own when the package is installed. Nobody here needs it, and it

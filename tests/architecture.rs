@@ -47,7 +47,7 @@ const PURE_GATE: [&str; 12] = [
     "startup",
     "users",
 ];
-const PURE_AUDIT: [&str; 4] = ["event", "json", "line", "redact"];
+const PURE_AUDIT: [&str; 6] = ["event", "json", "line", "merkle", "note", "redact"];
 
 /// What a pure module may not name, word by word.
 const IMPURE_WORDS: [&str; 15] = [

@@ -110,6 +110,10 @@ impl AuthMethod {
 pub enum Kind {
     /// Certificates were read again, or could not be.
     CertReloaded,
+    /// Lines are missing before this one.
+    AuditGap,
+    /// Old lines have been removed.
+    AuditRotated,
     /// A cancel request.
     DbCancel,
     /// A message that breaks the protocol; the connection ends.
@@ -144,6 +148,8 @@ impl Kind {
     pub const fn code(self) -> &'static str {
         match self {
             Self::CertReloaded => "cert.reloaded",
+            Self::AuditGap => "audit.gap",
+            Self::AuditRotated => "audit.rotated",
             Self::DbCancel => "db.cancel",
             Self::DbProtocolViolation => "db.protocol_violation",
             Self::DbResponse => "db.response",

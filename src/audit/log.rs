@@ -1,37 +1,47 @@
 //! The log that a running gate writes.
 //!
-//! One lock around the [writer](super::writer), because one file has one end: a record holds it for
-//! the time of one write(2), in mode `durable` for the time of one fdatasync as well. The body of a
-//! line is made outside of the lock. A thread of its own sees to it that results reach the file
-//! within a second when no record takes them along, and that a log that could not be written is
-//! tried again.
+//! The body of a line is made by whoever has something to say; the [desk](super::desk) sees that it
+//! is written by one at a time, and the [keeper](super::keeper) does behind their backs what need
+//! not be done before the act.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
 
+use crate::audit::archive::Archivist;
+use crate::audit::desk::Desk;
 use crate::audit::event::{
     AuditUnavailable, Auditor, Decision, Entry, Kind, Ledger, Receipt, SessionFacts,
 };
+use crate::audit::keeper::{Keeper, Start};
 use crate::audit::line::{Facts, GateFacts, push_body};
+use crate::audit::process::Process;
 use crate::audit::redact::SqlText;
-use crate::audit::segment;
+use crate::audit::segment::{self, Opened};
 use crate::audit::writer::Writer;
 
-pub use crate::audit::segment::OpenError;
+pub use crate::audit::keeping::Keeping;
+pub use crate::audit::segment::{Loss, OnLoss, OpenError};
 pub use crate::audit::writer::Mode;
 
-/// How long a result may wait for a record to take it along.
-const FLUSH_AFTER: Duration = Duration::from_secs(1);
+/// How often somebody looks whether the log is stuck; well below [`PATIENCE`].
+const WATCH_EVERY: Duration = Duration::from_millis(25);
 
 /// Most statements of a session whose duration is being taken. Beyond it, the oldest result says
 /// no duration.
 const MAX_TIMED: usize = 4096;
+
+thread_local! {
+    /// The body of the line that this thread is making.
+    static BODY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A line's buffer that has grown beyond this gives its memory back.
 const BODY_BYTES: usize = 16 * 1024;
@@ -51,15 +61,18 @@ pub struct AuditSettings {
     pub policy_id: String,
     /// The policy's name.
     pub policy_name: String,
+    /// How long lines are kept.
+    pub keeping: Keeping,
 }
 
-/// An open log. Dropping it writes what waits and lets go of the directory.
+/// An open log. Dropping it writes what waits, signs for it, and lets go of the directory.
 pub struct AuditLog {
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
+    mode: Mode,
     sql: SqlText,
     gate: GateFacts,
-    process: Facts,
-    flusher: Option<JoinHandle<()>>,
+    process: Arc<Process>,
+    threads: Vec<JoinHandle<()>>,
     _lock: File,
 }
 
@@ -68,34 +81,53 @@ impl AuditLog {
     /// off, and that is the first thing recorded.
     ///
     /// # Errors
-    /// When the directory cannot be used, is in use, or holds something else than a log.
+    /// When the directory cannot be used, is in use, holds something else than a log, or a log that
+    /// has lost lines.
     pub fn open(settings: AuditSettings) -> Result<Self, OpenError> {
-        let opened = segment::open(&settings.dir)?;
+        let AuditSettings { dir, mode, sql, keeping, .. } = settings;
+        let Opened { file, first_seq, length, cut, loss, edge, signer, lock } =
+            segment::open(&dir, keeping.on_loss)?;
         let gate = GateFacts {
             name: settings.gate_name,
             instance: Uuid::now_v7(),
             policy_id: settings.policy_id,
             policy_name: settings.policy_name,
         };
-        let process = Facts::of_process(&gate);
-        let (length, next_seq) = (opened.length, opened.next_seq);
-        let writer =
-            Writer::new(Box::new(opened.file), length, next_seq, settings.mode, process.clone());
-        let shared = Arc::new(Shared::new(writer));
-        let flusher = spawn_flusher(&shared)
-            .map_err(|source| OpenError::Io { path: settings.dir.clone(), source })?;
-        let flusher = Some(flusher);
-        let log = Self { shared, sql: settings.sql, gate, process, flusher, _lock: opened.lock };
-        if opened.cut > 0 {
-            tracing::warn!(bytes = opened.cut, "a torn line was cut off the audit log");
-            log.record_cut(opened.cut).map_err(|_| OpenError::CannotWrite(settings.dir))?;
-        }
+        let io = |source| OpenError::Io { path: dir.clone(), source };
+        let reading = file.try_clone().map_err(io)?;
+        let facts = Facts::of_process(&gate);
+        let writer = Writer::new(Box::new(file), length, edge.size(), mode, facts.clone());
+        let desk = Arc::new(Desk::new(writer));
+        let process = Arc::new(Process { desk: Arc::clone(&desk), facts });
+        let archivist = Archivist::new(Arc::clone(&process), keeping);
+        let start = Start { dir: dir.clone(), file: reading, first_seq, length, edge, signer };
+        let keeper = Keeper::new(start, Arc::clone(&desk), keeping, archivist);
+        let mut log = Self { desk, mode, sql, gate, process, threads: Vec::new(), _lock: lock };
+        log.start("audit-keeper", move || keeper.run()).map_err(io)?;
+        let (desk, runtime) = (Arc::clone(&log.desk), Handle::try_current().ok());
+        log.start("audit-watch", move || watch(&desk, runtime.as_ref())).map_err(io)?;
+        log.record_start(cut, loss).map_err(|_| OpenError::CannotWrite(dir))?;
         Ok(log)
     }
 
-    fn record_cut(&self, bytes: u64) -> Result<Receipt, AuditUnavailable> {
-        let message = format!("{bytes} bytes of a torn line were cut off the log");
-        self.record(&Entry::plain(Kind::GateCrashRecovered, Decision::Error, &message))
+    fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
+        Ok(())
+    }
+
+    /// What the start has found is the first thing recorded.
+    fn record_start(&self, cut: u64, loss: Option<Loss>) -> Result<(), AuditUnavailable> {
+        if let Some(loss) = loss {
+            tracing::warn!(%loss, "going on with an audit log that has lost lines");
+            let message = format!("the log has lost lines, which was accepted: {loss}");
+            self.record(&Entry::plain(Kind::AuditGap, Decision::Error, &message))?;
+        }
+        if cut > 0 {
+            tracing::warn!(bytes = cut, "a torn line was cut off the audit log");
+            let message = format!("{cut} bytes of a torn line were cut off the log");
+            self.record(&Entry::plain(Kind::GateCrashRecovered, Decision::Error, &message))?;
+        }
+        Ok(())
     }
 
     /// Records something that the process does.
@@ -103,9 +135,7 @@ impl AuditLog {
     /// # Errors
     /// When the log cannot be written.
     pub fn record(&self, entry: &Entry<'_>) -> Result<Receipt, AuditUnavailable> {
-        let mut body = Vec::new();
-        push_body(entry, self.sql, &self.process, None, &mut body);
-        self.shared.record(&body)
+        self.process.record(entry)
     }
 
     /// The ledger of one session.
@@ -114,8 +144,44 @@ impl AuditLog {
         SessionLedger {
             log: Arc::clone(self),
             facts: Facts::of_session(&self.gate, facts),
-            body: Vec::new(),
             timed: VecDeque::new(),
+        }
+    }
+
+    /// In mode `durable` a record waits for the disk. It does so where waiting is allowed: another
+    /// thread takes over the other tasks of this one.
+    fn record_body(&self, body: &mut Vec<u8>) -> Result<Receipt, AuditUnavailable> {
+        match self.mode {
+            Mode::Written => self.desk.record(body),
+            Mode::Durable => {
+                let body = std::mem::take(body);
+                let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+                match runtime {
+                    Ok(RuntimeFlavor::MultiThread) => {
+                        tokio::task::block_in_place(|| self.desk.record_in_group(body))
+                    }
+                    _ => self.desk.record_in_group(body),
+                }
+            }
+        }
+    }
+}
+
+/// Sees to it that a worker that is stuck in a write does not take the runtime along. If it was the
+/// one that had last waited for the sockets, nobody else may be doing so: a task that does nothing
+/// wakes another worker, which then does.
+fn watch(desk: &Desk, runtime: Option<&Handle>) {
+    let mut was_stuck = false;
+    while !desk.sleep(WATCH_EVERY) {
+        let is_stuck = desk.is_stuck();
+        match (was_stuck, is_stuck) {
+            (false, true) => tracing::error!("the audit log is stuck in a write; nothing passes"),
+            (true, false) => tracing::info!("the audit log is no longer stuck"),
+            _ => {}
+        }
+        was_stuck = is_stuck;
+        if let Some(runtime) = runtime.filter(|_| desk.is_away()) {
+            runtime.spawn(std::future::ready(()));
         }
     }
 }
@@ -128,11 +194,10 @@ impl Auditor for Arc<AuditLog> {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
-        self.shared.wake.notify_one();
-        if let Some(flusher) = self.flusher.take() {
+        self.desk.stop();
+        for thread in self.threads.drain(..) {
             // It has nothing to say; if it panicked, the process has said so.
-            let _ = flusher.join();
+            let _ = thread.join();
         }
     }
 }
@@ -141,16 +206,26 @@ impl Drop for AuditLog {
 pub struct SessionLedger {
     log: Arc<AuditLog>,
     facts: Facts,
-    body: Vec<u8>,
     /// When each statement was let through, by its ordinal, in order.
     timed: VecDeque<(u64, Instant)>,
 }
 
 impl SessionLedger {
-    fn make_body(&mut self, entry: &Entry<'_>, total_us: Option<u64>) {
-        self.body.clear();
-        self.body.shrink_to(BODY_BYTES);
-        push_body(entry, self.log.sql, &self.facts, total_us, &mut self.body);
+    /// Lends out this thread's buffer with the body of a line in it. A buffer for each session
+    /// would cost more than all else that is kept of an idle one.
+    fn with_body<T>(
+        &self,
+        entry: &Entry<'_>,
+        total_us: Option<u64>,
+        act: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        let mut body = BODY.take();
+        body.clear();
+        push_body(entry, self.log.sql, &self.facts, total_us, &mut body);
+        let done = act(&mut body);
+        body.shrink_to(BODY_BYTES);
+        BODY.set(body);
+        done
     }
 
     fn start_timing(&mut self, statement: u64) {
@@ -174,8 +249,7 @@ impl SessionLedger {
 
 impl Ledger for SessionLedger {
     fn record(&mut self, entry: &Entry<'_>) -> Result<Receipt, AuditUnavailable> {
-        self.make_body(entry, None);
-        let receipt = self.log.shared.record(&self.body)?;
+        let receipt = self.with_body(entry, None, |body| self.log.record_body(body))?;
         if entry.kind == Kind::DbStatement && entry.decision == Decision::Allow {
             self.start_timing(entry.statement);
         }
@@ -184,146 +258,6 @@ impl Ledger for SessionLedger {
 
     fn follow_up(&mut self, entry: &Entry<'_>) {
         let total_us = self.timing(entry.statement);
-        self.make_body(entry, total_us);
-        self.log.shared.follow_up(&self.body);
-    }
-}
-
-/// What the sessions and the flusher share.
-struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-}
-
-struct State {
-    writer: Writer,
-    /// The flusher waits to be woken, for there was nothing to do.
-    flusher_sleeps: bool,
-    stopping: bool,
-}
-
-impl Shared {
-    fn new(writer: Writer) -> Self {
-        let state = State { writer, flusher_sleeps: false, stopping: false };
-        Self { state: Mutex::new(state), wake: Condvar::new() }
-    }
-
-    /// A poisoned lock is taken like any: whoever panicked did so with a line half in the buffer at
-    /// worst, and a log that stops for good would stop every read with it.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, body: &[u8]) -> Result<Receipt, AuditUnavailable> {
-        let mut state = self.lock();
-        let recorded = state.writer.record(body, since_epoch());
-        self.wake_flusher(&mut state);
-        recorded
-    }
-
-    fn follow_up(&self, body: &[u8]) {
-        let mut state = self.lock();
-        state.writer.follow_up(body, since_epoch());
-        self.wake_flusher(&mut state);
-    }
-
-    /// At most once a second, so that a busy gate does not pay for it.
-    fn wake_flusher(&self, state: &mut State) {
-        if state.flusher_sleeps && !state.writer.is_settled() {
-            state.flusher_sleeps = false;
-            self.wake.notify_one();
-        }
-    }
-
-    /// The flusher's life.
-    fn keep_flushing(&self) {
-        let mut state = self.lock();
-        while !state.stopping {
-            state.flusher_sleeps = state.writer.is_settled();
-            state = self
-                .wake
-                .wait_while(state, |state| state.flusher_sleeps && !state.stopping)
-                .unwrap_or_else(PoisonError::into_inner);
-            let waited = self.wake.wait_timeout_while(state, FLUSH_AFTER, |state| !state.stopping);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.writer.flush(since_epoch());
-        }
-        state.writer.flush(since_epoch());
-    }
-}
-
-fn spawn_flusher(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    thread::Builder::new().name("audit-flusher".to_owned()).spawn(move || shared.keep_flushing())
-}
-
-/// The wall clock; a clock before 1970 reads as 1970.
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::Arc;
-    use std::sync::mpsc::{self, Receiver, Sender};
-    use std::time::Duration;
-
-    use uuid::Uuid;
-
-    use super::{Shared, spawn_flusher};
-    use crate::audit::line::{Facts, GateFacts};
-    use crate::audit::writer::{Mode, Segment, Writer};
-
-    /// Longer than any machine stalls; nobody waits for it unless the test fails.
-    const PATIENCE: Duration = Duration::from_mins(1);
-
-    /// Tells what is written, and refuses as long as the test has not given leave.
-    struct Told {
-        leave: Receiver<bool>,
-        written: Sender<Vec<u8>>,
-    }
-
-    impl Segment for Told {
-        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-            if !self.leave.recv().unwrap_or(true) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.written.send(bytes.to_vec()).map_err(io::Error::other)
-        }
-
-        fn cut(&mut self, _length: u64) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn sync(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn results_reach_the_file_without_a_record_and_after_a_failure() {
-        let ((may, leave), (written, read)) = (mpsc::channel(), mpsc::channel());
-        let gate = GateFacts {
-            name: "gate".to_owned(),
-            instance: Uuid::nil(),
-            policy_id: "sha256:00".to_owned(),
-            policy_name: "readonly".to_owned(),
-        };
-        let segment = Box::new(Told { leave, written });
-        let writer = Writer::new(segment, 0, 0, Mode::Written, Facts::of_process(&gate));
-        let shared = Arc::new(Shared::new(writer));
-        let flusher = spawn_flusher(&shared).unwrap();
-
-        shared.follow_up(b"}");
-        may.send(false).unwrap();
-        may.send(true).unwrap();
-
-        let lines = String::from_utf8(read.recv_timeout(PATIENCE).unwrap()).unwrap();
-        assert_eq!(lines.lines().count(), 2);
-        assert!(lines.contains("gate.recovered"));
-        shared.lock().stopping = true;
-        shared.wake.notify_one();
-        flusher.join().unwrap();
+        self.with_body(entry, total_us, |body| self.log.desk.follow_up(body));
     }
 }

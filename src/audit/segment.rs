@@ -1,20 +1,20 @@
 //! The files of the log: found, checked and repaired on start.
 //!
-//! `audit-<first seq>.jsonl`, the number with leading zeros so that names sort as numbers do; the
-//! newest is written on. Only what a crash can leave is repaired: a last line without its end.
-//! Whatever else is not as it must be was somebody's doing, so the log is not opened and the
-//! operator looks. Rotation begins a file here, and checkpoints are compared here before a line is
-//! written.
+//! Only what a crash can leave is repaired: a last line without its end, a boundary that was not yet
+//! signed. Whatever else is not as it must be was somebody's doing, so the log is not opened and the
+//! operator looks. That goes for a log that is shorter than its checkpoint, too: a checkpoint is
+//! signed only after its lines are on the disk, so no crash can take them away again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-/// How much is read at first to find the last line: 64 KiB.
-const TAIL_BYTES: u64 = 64 * 1024;
+use crate::audit::files::{self, FilesError, Form, Segment, seq_of};
+use crate::audit::keys::{self, KeyError};
+use crate::audit::merkle::{Edge, leaf_hash};
+use crate::audit::note::{Checkpoint, Extension, NoteError, Signer};
 
 /// A log that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,15 @@ pub enum OpenError {
     /// The first line could not be written.
     #[error("the audit log in `{}` cannot be written", .0.display())]
     CannotWrite(PathBuf),
+    /// A checkpoint is not one of this log.
+    #[error("the checkpoint `{}` is not to be trusted", .file.display())]
+    Checkpoint {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: NoteError,
+    },
     /// A file is not what the log has left there.
     #[error("the audit file `{}` is damaged: {what}", .file.display())]
     Damaged {
@@ -30,6 +39,9 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// The folder cannot be read.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The operating system refuses.
     #[error("the audit log cannot use `{}`", .path.display())]
     Io {
@@ -39,45 +51,137 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// Checkpoints cannot be signed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Lines that were signed for are not there.
+    #[error(
+        "the audit log in `{}` has lost lines: {}; start with --accept-loss to go on and to have \
+         the loss recorded", .dir.display(), .loss
+    )]
+    Lost {
+        /// The folder.
+        dir: PathBuf,
+        /// What is missing.
+        loss: Loss,
+    },
     /// Somebody else writes here.
     #[error("another process writes the audit log in `{}`", .0.display())]
     Taken(PathBuf),
+}
+
+/// What a log has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// There is no checkpoint, so nobody can say how long the log was.
+    #[error("its checkpoint is missing")]
+    Checkpoint,
+    /// The checkpoint speaks of lines that are not there.
+    #[error("it ends before line {found}, but its checkpoint has seen {signed} lines")]
+    Lines {
+        /// The number behind the last line that is there.
+        found: u64,
+        /// How many there were.
+        signed: u64,
+    },
+}
+
+/// What to do about a log that has lost lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Go on behind the gap, and record it.
+    Accept,
+    /// Do not start.
+    #[default]
+    Refuse,
 }
 
 /// A directory with a log, locked against other writers.
 pub(super) struct Opened {
     /// The newest segment, open for appending.
     pub(super) file: File,
+    /// The number of its first line.
+    pub(super) first_seq: u64,
     /// Its length.
     pub(super) length: u64,
-    /// The number of the next line.
-    pub(super) next_seq: u64,
     /// Bytes of a torn line that were cut off.
     pub(super) cut: u64,
+    /// What is missing before the next line.
+    pub(super) loss: Option<Loss>,
+    /// The tree of all lines; its size is the number of the next one.
+    pub(super) edge: Edge,
+    /// Signs for them.
+    pub(super) signer: Signer,
     /// Holds the directory until it is dropped.
     pub(super) lock: File,
 }
 
 /// Opens the log in `dir`, which is made if it is not there.
-pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
+pub(super) fn open(dir: &Path, on_loss: OnLoss) -> Result<Opened, OpenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
     let lock = lock(dir)?;
-    let segments = segments(dir)?;
-    check_order(&segments)?;
-    let first_seq = segments.last().map_or(0, |newest| newest.first_seq);
-    let path = dir.join(format!("audit-{first_seq:020}.jsonl"));
-    let path = segments.last().map_or(path, |newest| newest.path.clone());
-    let mut file = append_to(&path).map_err(at(&path))?;
-    let tail = Tail::read(&mut file).map_err(at(&path))?;
-    let next_seq = next_seq(first_seq, &file, &tail, &path)?;
-    // Only now that it is known to be a log of ours.
-    if tail.torn > 0 {
-        file.set_len(tail.length).map_err(at(&path))?;
+    let segments = files::segments(dir)?;
+    let signer = signer(dir, &segments)?;
+    let mut rebuilt = Rebuilt::of(dir, &segments, &signer)?;
+    let loss = rebuilt.loss();
+    if let Some(loss) = loss
+        && on_loss == OnLoss::Refuse
+    {
+        return Err(OpenError::Lost { dir: dir.to_owned(), loss });
     }
-    // The name of a new file and a new length must not be lost once lines are promised to be there.
-    file.sync_all().map_err(at(&path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
-    Ok(Opened { file, length: tail.length, next_seq, cut: tail.torn, lock })
+    let newest = newest(dir, &segments, &rebuilt.edge);
+    let file = append_to(&newest.path).map_err(at(&newest.path))?;
+    // Only now that it is known to be a log of ours.
+    if rebuilt.torn > 0 {
+        file.set_len(rebuilt.length).map_err(at(&newest.path))?;
+    }
+    let found = rebuilt.edge.size();
+    let mut opened = Opened {
+        file,
+        first_seq: newest.first_seq,
+        length: rebuilt.length,
+        cut: rebuilt.torn,
+        loss,
+        edge: rebuilt.edge,
+        signer,
+        lock,
+    };
+    if let Some(signed) = rebuilt.signed.take().filter(|signed| signed.size > found) {
+        opened.step_over(dir, signed)?;
+    }
+    opened.settle(dir)?;
+    Ok(opened)
+}
+
+impl Opened {
+    /// Begins a segment behind lines that are lost. The tree goes on as if they were there: its edge
+    /// has been signed.
+    fn step_over(&mut self, dir: &Path, signed: Checkpoint) -> Result<(), OpenError> {
+        let path = dir.join(files::TREE);
+        let edge = signed.edge.ok_or_else(|| damaged(&path, "it has no edge to go on from"))?;
+        self.edge = edge;
+        self.first_seq = self.edge.size();
+        self.length = 0;
+        let path = files::plain_path(dir, self.first_seq);
+        self.file = append_to(&path).map_err(at(&path))?;
+        let boundary = files::boundary_path(dir, self.first_seq);
+        files::replace(&boundary, &self.signer.sign(&self.edge, Extension::Edge))
+            .map_err(at(&boundary))
+    }
+
+    /// The name of a new file and a new length must not be lost once lines are promised to be there;
+    /// and from the first line on there is a checkpoint that misses none.
+    fn settle(&self, dir: &Path) -> Result<(), OpenError> {
+        self.file.sync_all().map_err(at(dir))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
+        write_checkpoints(dir, &self.signer, &self.edge).map_err(at(dir))
+    }
+}
+
+/// Writes the newest checkpoint in both its forms. The lines must be on the disk.
+pub(super) fn write_checkpoints(dir: &Path, signer: &Signer, edge: &Edge) -> io::Result<()> {
+    files::replace(&dir.join(files::TREE), &signer.sign(edge, Extension::Edge))?;
+    files::replace(&dir.join(files::CHECKPOINT), &signer.sign(edge, Extension::None))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -89,7 +193,8 @@ fn damaged(file: &Path, what: impl Into<String>) -> OpenError {
     OpenError::Damaged { file: file.to_owned(), what: what.into() }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
+/// Opens a file of lines for appending, 0600, and makes it if it is not there.
+pub(super) fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
@@ -104,114 +209,160 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-struct Named {
-    first_seq: u64,
-    path: PathBuf,
+/// The key of the log. A new log gets a new one; a log whose key has gone does not: its checkpoints
+/// could no longer be told from forged ones.
+fn signer(dir: &Path, segments: &[Segment]) -> Result<Signer, OpenError> {
+    if segments.is_empty() && !keys::has_key(dir) && !dir.join(files::TREE).exists() {
+        keys::make(dir)?;
+    }
+    Ok(keys::signer(dir)?)
 }
 
-/// The segments in order.
-fn segments(dir: &Path) -> Result<Vec<Named>, OpenError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(at(dir))? {
-        let path = entry.map_err(at(dir))?.path();
-        let number = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_prefix("audit-")?.strip_suffix(".jsonl"));
-        if let Some(number) = number {
-            let first_seq =
-                number.parse().map_err(|_| damaged(&path, "its name is not that of a segment"))?;
-            found.push(Named { first_seq, path });
-        }
-    }
-    found.sort_by_key(|segment| segment.first_seq);
-    Ok(found)
+/// The segment to write on: the newest, unless it is closed or there is none.
+fn newest(dir: &Path, segments: &[Segment], edge: &Edge) -> Segment {
+    let first_seq = edge.size();
+    let open = segments.last().filter(|segment| segment.form == Form::Plain).cloned();
+    let path = files::plain_path(dir, first_seq);
+    open.unwrap_or(Segment { first_seq, path, form: Form::Plain })
 }
 
-/// Each segment must begin where the one before it ends. The oldest may have been archived.
-fn check_order(segments: &[Named]) -> Result<(), OpenError> {
-    for pair in segments.windows(2) {
-        let [older, newer] = pair else { continue };
-        let mut file = File::open(&older.path).map_err(at(&older.path))?;
-        let tail = Tail::read(&mut file).map_err(at(&older.path))?;
-        if tail.torn > 0 {
-            return Err(damaged(&older.path, "its last line has no end"));
-        }
-        let next = next_seq(older.first_seq, &file, &tail, &older.path)?;
-        if next != newer.first_seq {
-            let what = format!("it begins with {}, but {next} comes next", newer.first_seq);
-            return Err(damaged(&newer.path, what));
-        }
-    }
-    Ok(())
-}
-
-/// The number behind a segment's last line.
-fn next_seq(first_seq: u64, file: &File, tail: &Tail, path: &Path) -> Result<u64, OpenError> {
-    if tail.length == 0 {
-        return Ok(first_seq);
-    }
-    let first = seq_of(&first_line(file).map_err(at(path))?);
-    if first != Some(first_seq) {
-        return Err(damaged(path, format!("its first line is not number {first_seq}")));
-    }
-    let last =
-        seq_of(&tail.last_line).ok_or_else(|| damaged(path, "its last line has no number"))?;
-    last.checked_add(1)
-        .filter(|next| *next > first_seq)
-        .ok_or_else(|| damaged(path, format!("its last line is number {last}")))
-}
-
-fn seq_of(line: &[u8]) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Numbered {
-        seq: u64,
-    }
-    serde_json::from_slice::<Numbered>(line).ok().map(|line| line.seq)
-}
-
-fn first_line(file: &File) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let mut chunk = vec![0; 4096];
-    loop {
-        let count = file.read_at(&mut chunk, line.len() as u64)?;
-        let read = chunk.get(..count).unwrap_or_default();
-        let end = read.iter().position(|&byte| byte == b'\n');
-        line.extend_from_slice(read.get(..end.unwrap_or(count)).unwrap_or_default());
-        if end.is_some() || count == 0 {
-            return Ok(line);
-        }
-    }
-}
-
-/// The end of a segment.
-struct Tail {
-    /// Bytes up to and with the last line end.
+/// The tree of the lines that are there, made anew from the last boundary that is signed.
+struct Rebuilt {
+    edge: Edge,
+    /// The newest checkpoint, if there is one.
+    signed: Option<Checkpoint>,
+    /// Bytes of whole lines in the newest segment, if it is not compressed.
     length: u64,
-    /// Bytes behind it.
+    /// Bytes of a torn line behind them.
     torn: u64,
-    last_line: Vec<u8>,
 }
 
-impl Tail {
-    /// Reads backwards, twice as far each time, until the last whole line is in sight.
-    fn read(file: &mut File) -> io::Result<Self> {
-        let total = file.metadata()?.len();
-        let mut span = TAIL_BYTES;
-        loop {
-            let start = total.saturating_sub(span);
-            file.seek(SeekFrom::Start(start))?;
-            let mut bytes = Vec::new();
-            file.take(total - start).read_to_end(&mut bytes)?;
-            let mut pieces = bytes.rsplitn(3, |&byte| byte == b'\n');
-            let (torn, last, before) = (pieces.next(), pieces.next(), pieces.next());
-            if before.is_some() || start == 0 {
-                // Without a line end, all there is has no end.
-                let torn = torn.unwrap_or_default().len() as u64;
-                let last_line = last.unwrap_or_default().to_vec();
-                return Ok(Self { length: total - torn, torn, last_line });
+impl Rebuilt {
+    fn of(dir: &Path, segments: &[Segment], signer: &Signer) -> Result<Self, OpenError> {
+        let newest = newest_checkpoint(dir, signer)?;
+        let (from, edge) = last_boundary(dir, segments, signer)?;
+        let mut rebuilt = Self { edge, signed: newest, length: 0, torn: 0 };
+        for (at, segment) in segments.iter().enumerate().skip(from) {
+            rebuilt.check_place(segment)?;
+            if at > from {
+                let boundary = files::boundary_path(dir, segment.first_seq);
+                let note = signer.sign(&rebuilt.edge, Extension::Edge);
+                files::replace(&boundary, &note).map_err(self::at(&boundary))?;
             }
-            span = span.saturating_mul(2);
+            rebuilt.grow(segment)?;
+        }
+        Ok(rebuilt)
+    }
+
+    fn check_place(&self, segment: &Segment) -> Result<(), OpenError> {
+        let (first, next) = (segment.first_seq, self.edge.size());
+        if self.torn > 0 {
+            return Err(damaged(&segment.path, "the line before it has no end"));
+        }
+        if first != next {
+            return Err(damaged(
+                &segment.path,
+                format!("it begins with {first}, but {next} comes next"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        let found = self.edge.size();
+        match &self.signed {
+            Some(signed) if signed.size > found => Some(Loss::Lines { found, signed: signed.size }),
+            Some(_) => None,
+            None => (found > 0).then_some(Loss::Checkpoint),
         }
     }
+
+    /// Adds the lines of a segment to the tree, which must pass through the checkpoint on its way.
+    fn grow(&mut self, segment: &Segment) -> Result<(), OpenError> {
+        (self.length, self.torn) = (0, 0);
+        let read = segment.read(|piece| {
+            if !piece.ends_with(b"\n") {
+                self.torn = piece.len() as u64;
+                return ControlFlow::Continue(());
+            }
+            self.length += piece.len() as u64;
+            files::lines_of(piece).try_for_each(|line| self.push(line))
+        });
+        let at = at(&segment.path);
+        match read.map_err(at)? {
+            ControlFlow::Break(what) => return Err(damaged(&segment.path, what)),
+            ControlFlow::Continue(()) => {
+                self.check_root().map_err(|what| damaged(&segment.path, what))?;
+            }
+        }
+        if segment.form == Form::Compressed {
+            self.length = 0;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, line: &[u8]) -> ControlFlow<String> {
+        if let Err(what) = self.check_root() {
+            return ControlFlow::Break(what.to_owned());
+        }
+        if seq_of(line) != Some(self.edge.size()) {
+            return ControlFlow::Break(format!("it has no line {}", self.edge.size()));
+        }
+        self.edge.push(leaf_hash(line));
+        ControlFlow::Continue(())
+    }
+
+    fn check_root(&self) -> Result<(), &'static str> {
+        let here = self.signed.as_ref().filter(|signed| signed.size == self.edge.size());
+        match here {
+            Some(signed) if signed.root != self.edge.root() => {
+                Err("its lines are not those that its checkpoint has seen")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The last segment whose beginning is signed, and the tree of all lines before it.
+fn last_boundary(
+    dir: &Path,
+    segments: &[Segment],
+    signer: &Signer,
+) -> Result<(usize, Edge), OpenError> {
+    for (at, segment) in segments.iter().enumerate().rev() {
+        let path = files::boundary_path(dir, segment.first_seq);
+        if let Some(boundary) = checkpoint_at(&path, signer)? {
+            let edge = boundary.edge.filter(|edge| edge.size() == segment.first_seq);
+            let edge = edge.ok_or_else(|| damaged(&path, "it is not of this segment"))?;
+            return Ok((at, edge));
+        }
+        if segment.first_seq == 0 {
+            return Ok((at, Edge::default()));
+        }
+    }
+    match segments.first() {
+        None => Ok((0, Edge::default())),
+        Some(oldest) => Err(damaged(&oldest.path, "no checkpoint says what stood before it")),
+    }
+}
+
+/// The newest checkpoint: whichever of its two files got there last.
+fn newest_checkpoint(dir: &Path, signer: &Signer) -> Result<Option<Checkpoint>, OpenError> {
+    let tree = checkpoint_at(&dir.join(files::TREE), signer)?;
+    let plain = checkpoint_at(&dir.join(files::CHECKPOINT), signer)?;
+    Ok(match (tree, plain) {
+        (Some(tree), Some(plain)) if plain.size > tree.size => Some(plain),
+        (tree, plain) => tree.or(plain),
+    })
+}
+
+fn checkpoint_at(path: &Path, signer: &Signer) -> Result<Option<Checkpoint>, OpenError> {
+    let note = match fs::read_to_string(path) {
+        Ok(note) => note,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
+    let checkpoint = signer.verifier().open(&note);
+    let untrusted = |source| OpenError::Checkpoint { file: path.to_owned(), source };
+    checkpoint.map(Some).map_err(untrusted)
 }

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -36,8 +37,8 @@ pub enum Mode {
     Written,
 }
 
-/// A file that grows at its end.
-pub(super) trait Segment: Send {
+/// What a segment is on: a file that grows at its end.
+pub(super) trait Storage: Send {
     /// Appends all of `bytes`, or fails after a part of them.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Cuts the file.
@@ -46,10 +47,12 @@ pub(super) trait Segment: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-impl Segment for File {
+impl Storage for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         // One write(2), unless the system takes only a part.
-        self.write_all(bytes)
+        self.write_all(bytes)?;
+        // A file that has lost its name takes every line and keeps none.
+        if self.metadata()?.nlink() == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
@@ -72,12 +75,23 @@ enum Health {
     },
 }
 
+/// How far a segment has been written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    /// Its length in bytes.
+    pub(super) length: u64,
+    /// The number behind its last line.
+    pub(super) next_seq: u64,
+}
+
 /// The one place from which the log is written.
 pub(super) struct Writer {
-    segment: Box<dyn Segment>,
+    storage: Box<dyn Storage>,
     length: u64,
     torn: bool,
     next_seq: u64,
+    /// The number behind the last line in the file.
+    written_seq: u64,
     pending: Vec<u8>,
     mode: Mode,
     health: Health,
@@ -89,17 +103,18 @@ pub(super) struct Writer {
 impl Writer {
     /// Goes on at the end of a segment of `length` good bytes.
     pub(super) fn new(
-        segment: Box<dyn Segment>,
+        storage: Box<dyn Storage>,
         length: u64,
         next_seq: u64,
         mode: Mode,
         process: Facts,
     ) -> Self {
         Self {
-            segment,
+            storage,
             length,
             torn: false,
             next_seq,
+            written_seq: next_seq,
             pending: Vec::with_capacity(FLUSH_BYTES),
             mode,
             health: Health::Good,
@@ -115,31 +130,71 @@ impl Writer {
         body: &[u8],
         since_epoch: Duration,
     ) -> Result<Receipt, AuditUnavailable> {
+        let receipts = self.record_all(std::iter::once((body, since_epoch)))?;
+        receipts.into_iter().next().ok_or(AuditUnavailable)
+    }
+
+    /// Writes bodies, each with its time, and everything that waits, at once: all or none.
+    pub(super) fn record_all<'a>(
+        &mut self,
+        bodies: impl Iterator<Item = (&'a [u8], Duration)>,
+    ) -> Result<Vec<Receipt>, AuditUnavailable> {
         let (length, seq) = (self.pending.len(), self.next_seq);
-        self.note_recovery(since_epoch);
-        let id = self.push(body, since_epoch);
+        let mut receipts = Vec::new();
+        for (body, since_epoch) in bodies {
+            if receipts.is_empty() {
+                self.note_recovery(since_epoch);
+            }
+            receipts.push(Receipt { event: self.push(body, since_epoch).to_string() });
+        }
         match self.write_out() {
-            Ok(()) => Ok(Receipt { event: id.to_string() }),
+            Ok(()) => Ok(receipts),
             Err(error) => {
                 self.pending.truncate(length);
                 self.next_seq = seq;
                 self.fail(&error);
-                self.count(|refused, _| *refused += 1);
+                self.count(|refused, _| *refused += receipts.len() as u64);
                 Err(AuditUnavailable)
             }
         }
     }
 
-    /// Takes a body that may wait.
+    /// Takes a body that may wait, and does not touch the file.
     pub(super) fn follow_up(&mut self, body: &[u8], since_epoch: Duration) {
         if self.pending.len() + body.len() > MAX_PENDING_BYTES {
-            self.count(|_, lost| *lost += 1);
-            return;
+            self.count_lost(1);
+        } else {
+            self.push(body, since_epoch);
         }
-        self.push(body, since_epoch);
-        if self.pending.len() >= FLUSH_BYTES && self.health == Health::Good {
-            self.flush(since_epoch);
-        }
+    }
+
+    /// Whether so much waits that it should not wait for the next record.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() >= FLUSH_BYTES && self.health == Health::Good
+    }
+
+    /// Takes note of records that were refused while this writer was stuck in a write.
+    pub(super) fn count_refused(&mut self, records: u64) {
+        self.falter();
+        self.count(|refused, _| *refused += records);
+    }
+
+    /// Takes note of results that nobody could take.
+    pub(super) fn count_lost(&mut self, results: u64) {
+        self.falter();
+        self.count(|_, lost| *lost += results);
+    }
+
+    /// What of the segment is in the file.
+    pub(super) const fn end(&self) -> End {
+        End { length: self.length, next_seq: self.written_seq }
+    }
+
+    /// Goes on in another, empty segment. Nothing may be waiting.
+    pub(super) fn switch(&mut self, storage: Box<dyn Storage>) {
+        debug_assert!(self.pending.is_empty() && !self.torn);
+        self.storage = storage;
+        self.length = 0;
     }
 
     /// Writes everything that waits. Finds out, too, whether a log that could not be written can
@@ -198,6 +253,7 @@ impl Writer {
             return Err(error);
         }
         self.length += self.pending.len() as u64;
+        self.written_seq = self.next_seq;
         self.pending.clear();
         self.pending.shrink_to(FLUSH_BYTES);
         if self.health != Health::Good {
@@ -208,9 +264,9 @@ impl Writer {
     }
 
     fn append(&mut self) -> io::Result<()> {
-        self.segment.append(&self.pending)?;
+        self.storage.append(&self.pending)?;
         match self.mode {
-            Mode::Durable => self.segment.sync(),
+            Mode::Durable => self.storage.sync(),
             Mode::Written => Ok(()),
         }
     }
@@ -218,7 +274,7 @@ impl Writer {
     /// Cuts off what a failed write has left.
     fn mend(&mut self) -> io::Result<()> {
         if self.torn {
-            self.segment.cut(self.length)?;
+            self.storage.cut(self.length)?;
             self.torn = false;
         }
         Ok(())
@@ -227,6 +283,12 @@ impl Writer {
     fn fail(&mut self, error: &io::Error) {
         if self.health == Health::Good {
             tracing::error!(%error, "the audit log cannot be written; nothing passes until it can");
+        }
+        self.falter();
+    }
+
+    fn falter(&mut self) {
+        if self.health == Health::Good {
             self.health = Health::Failing { refused: 0, lost: 0 };
         }
     }
@@ -247,7 +309,7 @@ mod tests {
     use serde_json::Value;
     use uuid::Uuid;
 
-    use super::{FLUSH_BYTES, MAX_PENDING_BYTES, Mode, Segment, Writer};
+    use super::{FLUSH_BYTES, MAX_PENDING_BYTES, Mode, Storage, Writer};
     use crate::audit::event::AuditUnavailable;
     use crate::audit::line::{Facts, GateFacts};
 
@@ -291,7 +353,7 @@ mod tests {
         }
     }
 
-    impl Segment for SharedDisk {
+    impl Storage for SharedDisk {
         fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
             let mut disk = self.0.lock().unwrap();
             disk.appends += 1;
@@ -356,9 +418,11 @@ mod tests {
         let long = "x".repeat(FLUSH_BYTES / 2);
 
         writer.follow_up(&body(&long), NOW);
-        assert!(disk.lines().is_empty());
+        assert!(!writer.is_full());
         writer.follow_up(&body(&long), NOW);
 
+        assert!(writer.is_full());
+        writer.flush(NOW);
         assert_eq!(disk.lines().len(), 2);
     }
 

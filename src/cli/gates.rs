@@ -75,6 +75,7 @@ fn audit_settings(audit: AuditConfig, policy: &Policy) -> AuditSettings {
         gate_name: "postgres".to_owned(),
         policy_id: policy.id().to_owned(),
         policy_name: policy.name().to_owned(),
+        keeping: audit.keeping,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod audit;
 pub mod certs;
 pub mod check;
 pub mod demo;
@@ -14,6 +15,7 @@ mod source;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::thread;
 
@@ -35,6 +37,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Certs(certs::Certs),
+    Audit(audit::Audit),
     Check(check::Check),
     Demo(demo::Demo),
     Explain(explain::Explain),
@@ -93,6 +96,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn obey(command: Command, out: &mut (impl Write + Send)) -> io::Result<Exit> {
     match command {
         Command::Certs(certs) => certs::run(&certs, out),
+        Command::Audit(audit) => audit::run(&audit, out),
         Command::Check(check) => check::run(&check, out),
         Command::Demo(demo) => demo::run(demo, out),
         Command::Explain(explain) => explain::run(&explain, out),
@@ -139,9 +143,12 @@ fn on_judge_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::
     })
 }
 
-/// The runtime under the gates.
+/// The runtime under the gates. It has one worker more than there are processors: one at a time may
+/// be stuck in a write of the audit log, and the others go on.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors + 1)
         .enable_all()
         .thread_stack_size(JUDGE_STACK_BYTES)
         .build()

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit::log::OnLoss;
 use crate::cli::access::Access;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
@@ -25,6 +26,9 @@ pub struct Serve {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Go on with an audit log that has lost lines, and record that it has
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 /// What the gates are made of.
@@ -55,10 +59,13 @@ pub fn run<F>(
 where
     F: Future<Output = Exit> + Send,
 {
-    let config = match source::read_config(&serve.config, Audience::People, out)? {
+    let mut config = match source::read_config(&serve.config, Audience::People, out)? {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
+    if serve.accept_loss {
+        config.audit.keeping.on_loss = OnLoss::Accept;
+    }
     let policy = match source::read_policy(config.policy_dir.as_deref(), Audience::People, out)? {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),

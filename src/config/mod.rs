@@ -5,13 +5,15 @@
 //! whole file is free of mistakes: a gate that runs on half of its configuration protects half.
 
 mod address;
+mod quantity;
 mod raw;
 
 use std::path::{Path, PathBuf};
 
-use crate::audit::log::Mode;
+use crate::audit::log::{Keeping, Mode};
 use crate::audit::redact::SqlText;
-use crate::config::raw::{RawAudit, RawConfig, RawPostgres, RawTls};
+use crate::config::quantity::QuantityMistake;
+use crate::config::raw::{RawAudit, RawConfig, RawKeeping, RawPostgres, RawTls};
 use crate::listen::Address;
 use crate::listen::tls::TlsFiles;
 use crate::policy::document::{self, Mistakes, Placed, Section};
@@ -69,6 +71,8 @@ pub struct AuditConfig {
     /// How much of a statement is logged. `normalized` by default: enough to see what was tried,
     /// without the literals, which may be personal data.
     pub sql: SqlText,
+    /// How long it is kept. For ever by default: what may be deleted is for the operator to say.
+    pub keeping: Keeping,
 }
 
 impl Config {
@@ -128,7 +132,34 @@ impl Meaning<'_, '_, '_> {
             dir: raw.dir.and_then(|dir| self.folder(&dir))?,
             mode: raw.mode.map_or(Mode::Written, |placed| placed.value),
             sql: raw.sql.map_or(SqlText::Normalized, |placed| placed.value),
+            keeping: self.keeping(raw.keeping),
         })
+    }
+
+    fn keeping(&mut self, raw: RawKeeping) -> Keeping {
+        let usual = Keeping::default();
+        let segment_bytes = self.quantity(raw.segment_bytes, quantity::bytes);
+        let segment_age = self.quantity(raw.segment_age, quantity::duration);
+        Keeping {
+            segment_bytes: segment_bytes.unwrap_or(usual.segment_bytes),
+            segment_age: segment_age.unwrap_or(usual.segment_age),
+            keep: self.quantity(raw.keep, quantity::duration),
+            max_bytes: self.quantity(raw.max_bytes, quantity::bytes),
+            on_loss: usual.on_loss,
+        }
+    }
+
+    fn quantity<T>(
+        &mut self,
+        written: Option<Placed<String>>,
+        read: impl FnOnce(&str) -> Result<T, QuantityMistake>,
+    ) -> Option<T> {
+        let written = written?;
+        read(&written.value)
+            .map_err(|wrong| {
+                self.root.mistake_with_help(written.place, wrong.message, wrong.help);
+            })
+            .ok()
     }
 
     fn listen(&mut self, written: &Placed<Vec<Placed<String>>>) -> Vec<Address> {

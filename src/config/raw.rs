@@ -28,6 +28,15 @@ pub(super) struct RawAudit {
     pub(super) dir: Option<Placed<String>>,
     pub(super) mode: Option<Placed<Mode>>,
     pub(super) sql: Option<Placed<SqlText>>,
+    pub(super) keeping: RawKeeping,
+}
+
+/// How long the log is kept, as typed.
+pub(super) struct RawKeeping {
+    pub(super) segment_bytes: Option<Placed<String>>,
+    pub(super) segment_age: Option<Placed<String>>,
+    pub(super) keep: Option<Placed<String>>,
+    pub(super) max_bytes: Option<Placed<String>>,
 }
 
 /// Who checks the client's password.
@@ -103,6 +112,12 @@ impl RawAudit {
             dir: section.required("dir", Section::string),
             mode: section.word("mode", &modes),
             sql: section.word("sql", &forms),
+            keeping: RawKeeping {
+                segment_bytes: section.string("segment_bytes"),
+                segment_age: section.string("segment_age"),
+                keep: section.string("keep"),
+                max_bytes: section.string("max_bytes"),
+            },
         }
     }
 }

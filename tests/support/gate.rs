@@ -1,12 +1,13 @@
 //! The gate under test, in this process: the real one between a real listener and a real server,
 //! with the real judge and the real audit log.
 
-use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rowarden::audit::event::Auditor;
-use rowarden::audit::log::{AuditLog, AuditSettings, Mode};
+use rowarden::audit::files;
+use rowarden::audit::log::{AuditLog, AuditSettings, Keeping, Mode};
 use rowarden::audit::redact::SqlText;
 use rowarden::demo::cluster::Cluster;
 use rowarden::listen::{Address, Listener};
@@ -36,6 +37,7 @@ pub(crate) struct GateSetup {
     auditor: Option<Arc<dyn Auditor>>,
     entrance: Entrance,
     audit: PathBuf,
+    keeping: Keeping,
     folder: TempDir,
 }
 
@@ -52,6 +54,7 @@ impl GateSetup {
             auditor: None,
             entrance: Entrance::default(),
             audit: folder.path().join("audit"),
+            keeping: Keeping::default(),
             folder,
         }
     }
@@ -93,6 +96,12 @@ impl GateSetup {
         self
     }
 
+    /// Kept in this way.
+    pub(crate) fn keeping(mut self, keeping: Keeping) -> Self {
+        self.keeping = keeping;
+        self
+    }
+
     /// With another audit log.
     pub(crate) fn recording_by(mut self, auditor: Arc<dyn Auditor>) -> Self {
         self.auditor = Some(auditor);
@@ -108,7 +117,10 @@ impl GateSetup {
         let listener = runtime.block_on(Listener::bind(&self.listen.unwrap_or(loopback))).unwrap();
         let address = listener.local_address().unwrap();
         let policy = Arc::new(Policy::shipped().unwrap());
-        let auditor = self.auditor.unwrap_or_else(|| Arc::new(open_log(&self.audit, &policy)));
+        let inside = runtime.enter();
+        let auditor =
+            self.auditor.unwrap_or_else(|| Arc::new(open_log(&self.audit, self.keeping, &policy)));
+        drop(inside);
         let parts = Parts {
             entrance: self.entrance,
             upstream: Upstream { addresses: self.upstream },
@@ -130,7 +142,7 @@ impl GateSetup {
     }
 }
 
-fn open_log(folder: &Path, policy: &Policy) -> Arc<AuditLog> {
+fn open_log(folder: &Path, keeping: Keeping, policy: &Policy) -> Arc<AuditLog> {
     let settings = AuditSettings {
         dir: folder.to_owned(),
         mode: Mode::Written,
@@ -138,6 +150,7 @@ fn open_log(folder: &Path, policy: &Policy) -> Arc<AuditLog> {
         gate_name: "postgres".to_owned(),
         policy_id: policy.id().to_owned(),
         policy_name: policy.name().to_owned(),
+        keeping,
     };
     Arc::new(AuditLog::open(settings).unwrap())
 }
@@ -196,14 +209,16 @@ pub(crate) struct Trail(pub(crate) Vec<Value>);
 impl Trail {
     /// Reads a folder, and sees that every line is whole and that no number is missing.
     pub(crate) fn read(folder: &Path) -> Self {
-        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-        let mut files: Vec<PathBuf> =
-            files.filter(|file| file.extension().is_some_and(|kind| kind == "jsonl")).collect();
-        files.sort();
-        let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-        assert!(text.is_empty() || text.ends_with('\n'), "torn: {text}");
-        let lines: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut lines: Vec<Value> = Vec::new();
+        for segment in files::segments(folder).unwrap() {
+            let read = segment.read(|piece| {
+                assert!(piece.ends_with(b"\n"), "torn: {}", String::from_utf8_lossy(piece));
+                let text = std::str::from_utf8(piece).unwrap();
+                lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+                ControlFlow::<()>::Continue(())
+            });
+            assert!(read.unwrap().is_continue());
+        }
         for (number, line) in lines.iter().enumerate() {
             assert_eq!(line["seq"], number, "{line}");
         }
