@@ -142,12 +142,16 @@ fn every_test_that_a_case_names_is_there() {
         .iter()
         .filter_map(|(file, case)| Some((file, text(case, "test")?)))
         .filter(|(_, test)| {
-            !["#[test]", "#[tokio::test]"].iter().any(|mark| {
-                sources.split(mark).skip(1).any(|behind| {
-                    let head: String = behind.chars().take(400).collect();
-                    head.split('{').next().is_some_and(|head| head.contains(&format!("fn {test}(")))
-                })
-            })
+            !["#[test]", "#[tokio::test]", "#[tokio::test(start_paused = true)]"].iter().any(
+                |mark| {
+                    sources.split(mark).skip(1).any(|behind| {
+                        let head: String = behind.chars().take(400).collect();
+                        head.split('{')
+                            .next()
+                            .is_some_and(|head| head.contains(&format!("fn {test}(")))
+                    })
+                },
+            )
         })
         .map(|(file, test)| format!("{file} names the test `{test}`, which is nowhere"))
         .collect();

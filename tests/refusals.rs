@@ -4,16 +4,22 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use rowarden::audit::event::{AuditUnavailable, Entry, Ledger, Receipt};
+use rowarden::policy::limits::{Budget, Haste};
 use rowarden::policy::reason::Reason;
 use rowarden::policy::sql::{Digest, JudgedSql};
 use rowarden::policy::verdict::{Denial, Verdict};
 use rowarden::postgres::frame::{ProtocolViolation, next_client_frame, next_server_frame};
 use rowarden::postgres::outbox::Outbox;
+use rowarden::postgres::pump::{End, Pump};
 use rowarden::postgres::session::{Judge, Pins, Ports, Session};
 use rowarden::postgres::startup::{Opening, StartupRefusal};
+use rowarden::postgres::wire::Wire;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::Instant;
 
 /// Says no to everything.
 struct DenyAll;
@@ -162,4 +168,50 @@ fn a_protocol_that_nobody_speaks_is_refused() {
         assert_eq!(refusal, Some(StartupRefusal::Version(major, minor)));
     }
     assert_eq!(StartupRefusal::Version(4, 0).reason(), Reason::ProtoVersion);
+}
+
+/// Answers the first refusal at once, the second late, and lets nobody be refused a third time.
+struct ThreeStrikes(Vec<Haste>);
+
+impl Budget for ThreeStrikes {
+    fn begin(&mut self, _: usize) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    fn end(&mut self) {}
+
+    fn refuse(&mut self) -> Haste {
+        self.0.pop().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_beyond_the_limit_are_answered_late_and_the_last_one_ends_the_session() {
+    let (mut client, gate_client) = duplex(4096);
+    let (gate_server, _server) = duplex(4096);
+    let strikes = ThreeStrikes(vec![Haste::Never, Haste::Later, Haste::AtOnce]);
+    let session = session().sharing(Box::new(strikes));
+    let mut pump = Pump::new(Wire::new(gate_client), Wire::new(gate_server), session, b"");
+    let gate = async {
+        let mut log = working_log();
+        let mut ports = Ports { judge: &DenyAll, ledger: &mut log };
+        poll_fn(|context| pump.poll(context, &mut ports)).await
+    };
+    let begin = Instant::now();
+    let talk = async {
+        let mut waits = Vec::new();
+        for _ in 0..2 {
+            client.write_all(&message(b'Q', b"DELETE\0")).await.unwrap();
+            let mut answer = [0; 4096];
+            let _ = client.read(&mut answer).await.unwrap();
+            waits.push(begin.elapsed().as_secs());
+        }
+        client.write_all(&message(b'Q', b"DELETE\0")).await.unwrap();
+        waits
+    };
+
+    let (end, waits) = tokio::join!(gate, talk);
+
+    assert_eq!(waits, [0, 1]);
+    assert_eq!(end, End::Refused);
 }

@@ -1,6 +1,7 @@
 //! Where connections come in: addresses are bound, connections accepted and counted.
 
 pub mod certificate;
+pub mod limits;
 pub mod stream;
 pub mod tls;
 

@@ -55,10 +55,16 @@ impl Reason {
                 "The rows of one statement came to more bytes than the policy allows (`limits.result_bytes`). The rows that fitted were delivered, and the statement was cancelled on the server."
             }
             Self::LimitConnections => {
-                "As many clients are connected as the operator allows (`max_connections`). The bound keeps one client from taking the gate away from all others."
+                "As many clients are connected as the operator allows, in all (`max_connections`) or for this principal (`limits.principal.connections`). The bound keeps one client from taking the gate away from all others."
             }
             Self::LimitIdle => {
                 "The session has done nothing for longer than the policy allows (`limits.idle_time`, `limits.idle_in_transaction_time`). An idle transaction keeps the server from cleaning up, and an idle connection takes a place."
+            }
+            Self::LimitRate => {
+                "This principal runs as many statements at once, or has begun as many in this second, as the policy allows (`limits.principal`). The bound keeps one client from taking the server away from all others."
+            }
+            Self::LimitRefusals => {
+                "This principal has been refused so often that further refusals are delayed, and the connection was closed (`limits.principal.refusals_per_minute`). Nobody reads at this rate; whoever tries doors does."
             }
             Self::LimitRows => {
                 "One statement had more rows than the policy allows (`limits.result_rows`). The rows that fitted were delivered, and the statement was cancelled on the server."

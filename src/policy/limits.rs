@@ -3,10 +3,12 @@
 //! A limit is no rule about what is a read. Whoever meets one hears which one it was, and what they
 //! may still do is untouched.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::policy::document::Section;
+use crate::policy::reason::Reason;
 
 /// Bounds of `statement_bytes`: at most what a client frame may hold.
 const STATEMENT_BYTES: RangeInclusive<usize> = 1_024..=16_777_216;
@@ -39,6 +41,50 @@ pub struct Limits {
     pub stall_time: Option<Duration>,
     /// How long a login may take in all.
     pub login_time: Duration,
+    /// What all sessions of one principal may use together.
+    pub principal: Share,
+    /// How many cancel requests of one address are heard in a minute.
+    pub cancel_requests_per_minute: Option<NonZeroU32>,
+}
+
+/// What all sessions of one principal may use together. `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Sessions at once.
+    pub connections: Option<NonZeroU32>,
+    /// Statements that run at once.
+    pub concurrent_statements: Option<NonZeroU32>,
+    /// Statements that begin in one second.
+    pub statements_per_second: Option<NonZeroU32>,
+    /// Refusals that are answered at once, in one minute.
+    pub refusals_per_minute: Option<NonZeroU32>,
+}
+
+/// What a session may still use of its principal's share.
+pub trait Budget: Send {
+    /// So many statements are about to begin.
+    ///
+    /// # Errors
+    /// The limit that they would go beyond.
+    fn begin(&mut self, statements: usize) -> Result<(), Reason>;
+
+    /// No statement of the session runs any more.
+    fn end(&mut self);
+
+    /// The session has been refused something.
+    fn refuse(&mut self) -> Haste;
+}
+
+/// How soon a refusal is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Haste {
+    /// At once.
+    #[default]
+    AtOnce,
+    /// After a pause: there have been too many.
+    Later,
+    /// At once, and it is the last one: the connection ends.
+    Never,
 }
 
 impl Default for Limits {
@@ -54,6 +100,8 @@ impl Default for Limits {
             idle_time: None,
             stall_time: Some(Duration::from_mins(15)),
             login_time: Duration::from_mins(1),
+            principal: Share { refusals_per_minute: NonZeroU32::new(60_000), ..Share::default() },
+            cancel_requests_per_minute: NonZeroU32::new(1_200),
         }
     }
 }
@@ -84,7 +132,39 @@ impl Limits {
             idle_time: time(section, "idle_time", default.idle_time),
             stall_time: time(section, "stall_time", default.stall_time),
             login_time: bounded_time(section, "login_time", default.login_time),
+            principal: Share::read(section, default.principal),
+            cancel_requests_per_minute: count(
+                section,
+                "cancel_requests_per_minute",
+                default.cancel_requests_per_minute,
+            ),
         }
+    }
+}
+
+impl Share {
+    fn read(section: &mut Section<'_, '_>, default: Self) -> Self {
+        let share = section.section("principal", |share| {
+            Some(Self {
+                connections: count(share, "connections", default.connections),
+                concurrent_statements: count(
+                    share,
+                    "concurrent_statements",
+                    default.concurrent_statements,
+                ),
+                statements_per_second: count(
+                    share,
+                    "statements_per_second",
+                    default.statements_per_second,
+                ),
+                refusals_per_minute: count(
+                    share,
+                    "refusals_per_minute",
+                    default.refusals_per_minute,
+                ),
+            })
+        });
+        share.unwrap_or(default)
     }
 }
 
@@ -92,6 +172,15 @@ impl Limits {
 fn amount(section: &mut Section<'_, '_>, key: &str) -> u64 {
     let written = section.integer(key, 0..=i64::MAX).map_or(0, |placed| placed.value);
     u64::try_from(written).ok().filter(|&amount| amount > 0).unwrap_or(u64::MAX)
+}
+
+/// A number of things at once or in a time; 0 is no bound.
+fn count(
+    section: &mut Section<'_, '_>,
+    key: &str,
+    default: Option<NonZeroU32>,
+) -> Option<NonZeroU32> {
+    section.integer(key, 0..=1_000_000_u32).map_or(default, |placed| NonZeroU32::new(placed.value))
 }
 
 /// A length of time; `off` is no bound.
@@ -182,10 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn zero_rows_are_no_bound() {
-        let limits = read("result_rows = 0\nresult_bytes = 5");
+    fn zero_rows_or_statements_are_no_bound() {
+        let limits = read("result_rows = 0\nresult_bytes = 5\n[principal]\nconnections = 0\n");
 
         let limits = limits.unwrap();
         assert_eq!((limits.result_rows, limits.result_bytes), (u64::MAX, 5));
+        assert_eq!(limits.principal.connections, None);
+        assert_eq!(limits.principal.refusals_per_minute.map(u32::from), Some(60_000));
     }
 }

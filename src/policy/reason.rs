@@ -41,6 +41,10 @@ pub enum Reason {
     LimitConnections,
     /// A session that has done nothing for too long.
     LimitIdle,
+    /// Too many statements at once, or in a second.
+    LimitRate,
+    /// Too many refusals in a minute.
+    LimitRefusals,
     /// More rows than one statement may answer with.
     LimitRows,
     /// A peer that has taken nothing of what waits for it for too long.
@@ -109,7 +113,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 51] = [
         Self::AuditUnavailable,
         Self::AuthFailed,
         Self::Internal,
@@ -127,6 +131,8 @@ impl Reason {
         Self::LimitBytes,
         Self::LimitConnections,
         Self::LimitIdle,
+        Self::LimitRate,
+        Self::LimitRefusals,
         Self::LimitRows,
         Self::LimitStalled,
         Self::LimitTime,
@@ -182,6 +188,8 @@ impl Reason {
             Self::LimitBytes => "limit-bytes",
             Self::LimitConnections => "limit-connections",
             Self::LimitIdle => "limit-idle",
+            Self::LimitRate => "limit-rate",
+            Self::LimitRefusals => "limit-refusals",
             Self::LimitRows => "limit-rows",
             Self::LimitStalled => "limit-stalled",
             Self::LimitTime => "limit-time",
@@ -230,7 +238,11 @@ impl Reason {
             Self::AuditUnavailable => "58030",
             Self::AuthFailed => "28P01",
             Self::Internal | Self::Tripwire => "XX000",
-            Self::LimitBytes | Self::LimitRows | Self::LimitStalled => "53400",
+            Self::LimitBytes
+            | Self::LimitRate
+            | Self::LimitRefusals
+            | Self::LimitRows
+            | Self::LimitStalled => "53400",
             Self::LimitConnections => "53300",
             Self::JiraBody | Self::JiraBodyType | Self::ProtoStartup => "22023",
             Self::JiraBodySize | Self::JiraTargetSize => "54000",
@@ -317,7 +329,7 @@ impl Reason {
             Self::JiraTargetSize => 414,
             Self::JiraBodyType => 415,
             Self::Internal | Self::Tripwire => 500,
-            Self::LimitBytes | Self::LimitRows => 429,
+            Self::LimitBytes | Self::LimitRate | Self::LimitRefusals | Self::LimitRows => 429,
             Self::UpstreamDown => 502,
             Self::AuditUnavailable | Self::LimitConnections => 503,
             Self::LimitTime => 504,
@@ -337,6 +349,7 @@ impl Reason {
             | Self::LimitBytes
             | Self::LimitConnections
             | Self::LimitIdle
+            | Self::LimitRate
             | Self::LimitRows
             | Self::LimitStalled
             | Self::LimitTime
@@ -386,6 +399,8 @@ impl Reason {
             }
             Self::LimitConnections => "Close a connection or try again later.",
             Self::LimitIdle => "Connect again when there is something to read.",
+            Self::LimitRate => "Try again in a second.",
+            Self::LimitRefusals => "Reads are served as before; connect again for them.",
             Self::LimitStalled => "Read what was asked for, or ask for less.",
             Self::LimitTime => "Ask for less, or ask the operator of this gate for more time.",
             Self::Posture => {

@@ -16,6 +16,9 @@ pub enum Dismissal {
     /// All places are taken.
     #[error("too many connections")]
     Full,
+    /// The principal has as many sessions as it may have.
+    #[error("too many connections of this principal")]
+    FullForPrincipal,
     /// The start-up packet was refused.
     #[error(transparent)]
     Refused(#[from] StartupRefusal),
@@ -62,7 +65,7 @@ impl Dismissal {
     pub const fn reason(&self) -> Option<Reason> {
         Some(match self {
             Self::ClientLeft => return None,
-            Self::Full => Reason::LimitConnections,
+            Self::Full | Self::FullForPrincipal => Reason::LimitConnections,
             Self::Refused(refusal) => refusal.reason(),
             Self::Handshake => Reason::ProtoTlsHandshake,
             Self::TimedOut | Self::ServerRefused(_) | Self::Method => Reason::AuthFailed,
@@ -82,9 +85,10 @@ impl Dismissal {
         let (kind, decision) = match self {
             Self::Full | Self::Handshake | Self::Refused(_) => (Kind::SessionOpen, Decision::Deny),
             Self::Violation(_) => (Kind::DbProtocolViolation, Decision::Deny),
-            Self::Powers(_) | Self::ClientSearchPath | Self::RoleSearchPath => {
-                (Kind::SessionAuth, Decision::Deny)
-            }
+            Self::FullForPrincipal
+            | Self::Powers(_)
+            | Self::ClientSearchPath
+            | Self::RoleSearchPath => (Kind::SessionAuth, Decision::Deny),
             Self::ClientLeft
             | Self::Method
             | Self::ServerDown
@@ -116,6 +120,7 @@ impl Dismissal {
             Self::ClientLeft | Self::Handshake | Self::ServerRefused(_) => return None,
             Self::Refused(refusal) => return refusal.complaint(receipt),
             Self::Full => "sorry, too many clients already",
+            Self::FullForPrincipal => "too many connections for this principal",
             Self::TimedOut => {
                 let words = "canceling authentication due to timeout";
                 return Some(Complaint::of_postgres("57014", words).as_fatal());

@@ -11,6 +11,7 @@ use crate::postgres::session::Pace;
 pub(super) fn settle(end: End, ledger: &mut dyn Ledger) -> (Option<Complaint>, &'static str) {
     match end {
         End::ClientLeft => (None, "the client closed the connection"),
+        End::Refused => (Some(end_refused(ledger)), "a limit was met"),
         End::ServerLeft => (None, "the server closed the connection"),
         End::ServerRefused => (None, "the server ended the session"),
         End::Terminated => (None, "the client said goodbye"),
@@ -35,6 +36,19 @@ pub(super) fn settle(end: End, ledger: &mut dyn Ledger) -> (Option<Complaint>, &
             (Some(complaint.as_fatal()), "a message broke the protocol")
         }
     }
+}
+
+/// Writes down that a client has been refused too often, and words it.
+fn end_refused(ledger: &mut dyn Ledger) -> Complaint {
+    let words = "terminating connection: too many refusals";
+    let entry = Entry {
+        reason: Some(Reason::LimitRefusals),
+        rule: Some("limits.principal"),
+        gate_action: Some("close"),
+        ..Entry::plain(Kind::LimitHit, Decision::Deny, words)
+    };
+    let receipt = ledger.record(&entry).ok();
+    Complaint::fault(Reason::LimitRefusals, words, receipt.as_ref()).as_fatal()
 }
 
 /// Writes down that something lasted too long, and words it.

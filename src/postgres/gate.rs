@@ -17,6 +17,7 @@ use crate::audit::event::{
     AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, Receipt, SessionFacts,
     TlsFacts,
 };
+use crate::listen::limits::{Addresses, Hearing, Principals, Seat};
 use crate::listen::stream::Stream;
 use crate::listen::tls::Handshake;
 use crate::listen::{Listener, Peer};
@@ -110,6 +111,9 @@ pub struct Gate {
     parts: Parts,
     places: Arc<Semaphore>,
     standing: Semaphore,
+    principals: Principals,
+    /// Who asks for cancellations, which nobody has to log in for.
+    cancellers: Addresses,
     stage: watch::Sender<Stage>,
 }
 
@@ -150,7 +154,10 @@ impl Gate {
     pub fn new(parts: Parts) -> Self {
         let places = Arc::new(Semaphore::new(parts.max_connections.min(Semaphore::MAX_PERMITS)));
         let standing = Semaphore::new(STANDING_PLACES);
-        Self { parts, places, standing, stage: watch::Sender::new(Stage::Open) }
+        let principals = Principals::new(parts.limits.principal);
+        let cancellers = Addresses::new(parts.limits.cancel_requests_per_minute);
+        let stage = watch::Sender::new(Stage::Open);
+        Self { parts, places, standing, principals, cancellers, stage }
     }
 
     /// Takes connections on these listeners until `shutdown`. Then sessions may go on for ten
@@ -217,10 +224,10 @@ impl Gate {
         let admitted =
             tokio::time::timeout(self.parts.limits.login_time, self.admit(&mut visit, place)).await;
         match admitted.unwrap_or(Err(Dismissal::TimedOut)) {
-            Ok((server, logged_in)) => {
+            Ok((server, logged_in, seat)) => {
                 let LoggedIn { pins, key, target, for_client, posture: _ } = logged_in;
                 let limits = &self.parts.limits;
-                let session = Session::new(pins).within(limits);
+                let session = Session::new(pins).within(limits).sharing(Box::new(seat));
                 let pump = Pump::new(visit.client, server, session, &for_client).within(limits);
                 Some(Box::new(Conversation { pump, ledger: visit.ledger, key, target }))
             }
@@ -254,7 +261,7 @@ impl Gate {
         &self,
         visit: &mut Visit,
         place: Place,
-    ) -> Result<(Wire<Stream>, LoggedIn), Dismissal> {
+    ) -> Result<(Wire<Stream>, LoggedIn, Seat), Dismissal> {
         let (first, handshake) = self.parts.entrance.enter(&mut visit.client, &visit.peer).await?;
         visit.facts.tls = handshake.as_ref().map(encryption_of);
         let message = match first {
@@ -276,12 +283,27 @@ impl Gate {
         visit.ledger.record(&entry).map_err(|AuditUnavailable| Dismissal::Unrecorded)?;
         visit.opened = Opened::Yes;
         let (server, logged_in) = self.log_in(visit, &message, &pinned).await?;
+        let seat = self.principals.seat(&pinned.user).ok_or(Dismissal::FullForPrincipal)?;
         self.judge_posture(visit, &pinned, &logged_in.posture)?;
-        Ok((server, logged_in))
+        Ok((server, logged_in, seat))
     }
 
     /// Forwards a cancel request if its key is ours. The client never learns whether it was.
     async fn cancel(&self, visit: &mut Visit, pid: u32, secret: &[u8]) {
+        match self.cancellers.hear(&visit.peer) {
+            Hearing::Heard => {}
+            Hearing::Unheard => return,
+            Hearing::UnheardAndNoted => {
+                let entry = Entry {
+                    reason: Some(Reason::LimitRate),
+                    rule: Some("limits"),
+                    upstream_contacted: Some(false),
+                    ..Entry::plain(Kind::LimitHit, Decision::Deny, "cancel requests not heard")
+                };
+                visit.ledger.follow_up(&entry);
+                return;
+            }
+        }
         let found = self.parts.keys.find(pid, secret);
         let entry = match &found {
             Some(_) => Entry::plain(Kind::DbCancel, Decision::Allow, "cancel request forwarded"),

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Sleep;
 
 use crate::policy::reason::Reason;
 use crate::postgres::clock::{Clock, Due, Flow, Patience as Times};
@@ -56,6 +57,8 @@ pub enum End {
     ClientLeft,
     /// Something lasted too long, and the session does not outlive it.
     Overdue(Due),
+    /// The client has been refused too often.
+    Refused,
     /// The server closed the connection, or it broke.
     ServerLeft,
     /// The server ended the session with an error that the client has been passed.
@@ -133,6 +136,8 @@ pub struct Pump<C, S> {
     /// Whether bytes have been taken since the last look at the clock.
     flow: Flow,
     turn: Turn,
+    /// Until then the client is neither answered nor listened to.
+    pause: Option<Pin<Box<Sleep>>>,
     longest_message: usize,
     hearing: Hearing,
     patience: Patience,
@@ -163,6 +168,7 @@ where
             clock: Clock::new(Times::default()),
             flow: Flow::Moves,
             turn: Turn::Open,
+            pause: None,
             longest_message: MAX_CLIENT_FRAME_BYTES,
             hearing: Hearing::Hears,
             patience: Patience::Open,
@@ -200,6 +206,7 @@ where
     }
 
     fn round(&mut self, context: &mut Context<'_>, ports: &mut Ports<'_>) -> Result<Progress, End> {
+        self.see_pause_out(context);
         let heard = self.take_from_client(context, ports)?;
         let asked = self.write_to_server(context);
         let answered = self.take_from_server(context, ports)?;
@@ -225,6 +232,7 @@ where
     fn has_room(&self) -> bool {
         self.appetite() == Appetite::Hungry
             && self.turn == Turn::Open
+            && self.pause.is_none()
             && self.outbox.pending_for_server().len() < MOST_WAITING_BYTES
             && self.outbox.pending_for_client().len() < MOST_WAITING_BYTES
     }
@@ -287,6 +295,7 @@ where
             };
             self.on_client(frame, ports).map_err(broken)?;
             taken += frame.raw.len();
+            self.take_haste()?;
             if self.appetite() == Appetite::Closed {
                 return Err(End::Terminated);
             }
@@ -368,7 +377,7 @@ where
 
     fn write_to_client(&mut self, context: &mut Context<'_>) -> Result<Progress, End> {
         let mut progress = Progress::None;
-        while !self.outbox.pending_for_client().is_empty() {
+        while self.pause.is_none() && !self.outbox.pending_for_client().is_empty() {
             let pending = self.outbox.pending_for_client();
             match Pin::new(&mut self.client).poll_write(context, pending) {
                 Poll::Pending => break,

@@ -46,7 +46,7 @@ where
             return Err(End::ServerRefused);
         }
         if !run.is_empty() {
-            let sent = if self.outbox.pending_for_client().is_empty() {
+            let sent = if self.pause.is_none() && self.outbox.pending_for_client().is_empty() {
                 self.write_run(run, context)?
             } else {
                 0

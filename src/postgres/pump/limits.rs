@@ -1,15 +1,21 @@
 //! What the pump does when something lasts too long, and while a statement is being stopped.
 
+use std::future::Future;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 
-use crate::policy::limits::Limits;
+use crate::policy::limits::{Haste, Limits};
 use crate::policy::reason::Reason;
 use crate::postgres::clock::{Clock, Due, Flow, Patience};
 use crate::postgres::pump::{End, Pump, Turn};
 use crate::postgres::session::{Pace, Ports, Session};
 use crate::postgres::stopper::Stopper;
+
+/// How long a refusal beyond the limit waits for its answer: 1 s.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 impl<C, S> Pump<C, S>
 where
@@ -50,6 +56,25 @@ where
                 (Poll::Ready(()), Turn::Held) => self.turn = Turn::Open,
                 (Poll::Ready(()), Turn::Open) => return Poll::Pending,
             }
+        }
+    }
+
+    /// A refusal beyond the limit is answered late, and the last one ends the session.
+    pub(super) fn take_haste(&mut self) -> Result<(), End> {
+        let haste = self.session.as_mut().map_or(Haste::AtOnce, Session::take_haste);
+        match haste {
+            Haste::AtOnce => {}
+            Haste::Later => self.pause = Some(Box::pin(sleep(REFUSAL_PAUSE))),
+            Haste::Never => return Err(End::Refused),
+        }
+        Ok(())
+    }
+
+    pub(super) fn see_pause_out(&mut self, context: &mut Context<'_>) {
+        if let Some(pause) = &mut self.pause
+            && pause.as_mut().poll(context).is_ready()
+        {
+            self.pause = None;
         }
     }
 

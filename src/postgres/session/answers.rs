@@ -337,6 +337,9 @@ impl Core {
                 return Ok(phase);
             }
         }
+        if self.awaited.is_empty() {
+            self.tally.rest();
+        }
         let next = match phase {
             Phase::AwaitReady(After::Client) => None,
             Phase::AwaitReady(After::Boundary) => Some(match self.series {

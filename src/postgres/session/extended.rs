@@ -87,6 +87,7 @@ impl Core {
         if let Some(denial) = self.unfit(cleared.request()) {
             return Err(self.deny(&denial, &asked, ports));
         }
+        self.take_share(1, &asked, ports)?;
         let receipt = self.allow(&asked, ports)?;
         self.past = Past::Statement;
         let held = HeldParse {
@@ -133,6 +134,7 @@ impl Core {
                 bytes: judgement.text.len(),
                 digest: &judgement.digest,
             };
+            self.take_share(1, &asked, ports)?;
             self.allow(&asked, ports)?;
             self.ordinal
         };

@@ -6,14 +6,14 @@
 //! the request came too late to fail an open transaction, the gate fails it.
 
 use crate::audit::event::{Decision, Entry, Kind, Ledger, TxState};
-use crate::policy::limits::Limits;
+use crate::policy::limits::{Budget, Haste, Limits};
 use crate::policy::reason::Reason;
 use crate::postgres::outbox::{Outbox, OwnStatement};
 use crate::postgres::prepared::Change;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::answers::note_end;
 use crate::postgres::session::awaited::{Awaited, Reply, Rows, Show};
-use crate::postgres::session::{Core, Phase, Series, Session, Skip, unrecorded};
+use crate::postgres::session::{Asked, Core, Phase, Ports, Series, Session, Skip, unrecorded};
 
 /// What the statement in progress has answered with, and may.
 pub(super) struct Tally {
@@ -29,6 +29,10 @@ pub(super) struct Tally {
     most_bytes: u64,
     /// How many statements have ended.
     finished: u64,
+    /// What the session may use of its principal's share; without one it may use anything.
+    budget: Option<Box<dyn Budget>>,
+    /// How soon the last refusal is to be answered.
+    haste: Haste,
 }
 
 /// What one portal has answered with.
@@ -49,6 +53,8 @@ impl Default for Tally {
             most_rows: u64::MAX,
             most_bytes: u64::MAX,
             finished: 0,
+            budget: None,
+            haste: Haste::AtOnce,
         }
     }
 }
@@ -90,6 +96,20 @@ impl Tally {
         self.end()
     }
 
+    /// Something has been refused.
+    pub(super) fn refuse(&mut self) {
+        if let Some(budget) = &mut self.budget {
+            self.haste = budget.refuse();
+        }
+    }
+
+    /// No statement runs any more.
+    pub(super) fn rest(&mut self) {
+        if let Some(budget) = &mut self.budget {
+            budget.end();
+        }
+    }
+
     /// No portal is open any more whose count matters.
     pub(super) fn end_transaction(&mut self) {
         self.suspended.clear();
@@ -127,6 +147,18 @@ impl Session {
         self.core.tally.most_rows = limits.result_rows;
         self.core.tally.most_bytes = limits.result_bytes;
         self
+    }
+
+    /// The same session with a part in what its principal may use.
+    #[must_use]
+    pub fn sharing(mut self, budget: Box<dyn Budget>) -> Self {
+        self.core.tally.budget = Some(budget);
+        self
+    }
+
+    /// How soon what has just been refused is to be answered.
+    pub const fn take_haste(&mut self) -> Haste {
+        std::mem::replace(&mut self.core.tally.haste, Haste::AtOnce)
     }
 
     /// What the session is waiting for.
@@ -179,6 +211,35 @@ impl Session {
 }
 
 impl Core {
+    /// Takes the share of so many statements before they are let through.
+    ///
+    /// # Errors
+    /// The refusal, if the principal has used its share.
+    pub(super) fn take_share(
+        &mut self,
+        statements: usize,
+        asked: &Asked<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), Complaint> {
+        let taken = self.tally.budget.as_mut().map_or(Ok(()), |budget| budget.begin(statements));
+        let Err(reason) = taken else { return Ok(()) };
+        let entry = Entry {
+            kind: Kind::LimitHit,
+            decision: Decision::Deny,
+            reason: Some(reason),
+            message: "refused",
+            rule: Some("limits.principal"),
+            upstream_contacted: Some(false),
+            gate_action: (self.tx == TxState::Read).then_some("abort"),
+            ..self.entry(asked)
+        };
+        let words = "too many statements of this principal at once or in a second";
+        Err(match ports.ledger.record(&entry) {
+            Ok(receipt) => Complaint::fault(reason, words, Some(&receipt)),
+            Err(_) => unrecorded(),
+        })
+    }
+
     /// A plan's columns are described before it runs, so the client reads them before the error.
     fn describe_plan(&mut self, out: &mut Outbox) {
         let held = self.held.take();

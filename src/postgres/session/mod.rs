@@ -345,6 +345,7 @@ impl Core {
     /// Records a refusal and words it.
     fn deny(&mut self, denial: &Denial, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Complaint {
         self.stray_copy = StrayCopy::Dropped;
+        self.tally.refuse();
         let action = (self.tx == TxState::Read).then_some("abort");
         let entry = Entry {
             decision: Decision::Deny,
@@ -421,6 +422,7 @@ impl Core {
             self.fail_upstream(complaint, out);
             return Phase::AwaitReady(After::Client);
         }
+        self.tally.rest();
         complaint.encode(out.client());
         reply::ready(self.tx, out.client());
         Phase::Idle
@@ -432,6 +434,7 @@ impl Core {
             self.fail_upstream(complaint, out);
             return Phase::Skip(Skip::ServerOwes);
         }
+        self.tally.rest();
         complaint.encode(out.client());
         Phase::Skip(Skip::Ready(self.tx))
     }

@@ -78,7 +78,9 @@ impl Core {
             let complaint = self.deny(&denial, &asked, ports);
             return self.complain_simple(&complaint, out);
         }
-        let receipt = match self.allow(&asked, ports) {
+        let statements = cleared.request().pieces.len();
+        let shared = self.take_share(statements, &asked, ports);
+        let receipt = match shared.and_then(|()| self.allow(&asked, ports)) {
             Ok(receipt) => receipt,
             Err(complaint) => return self.complain_simple(&complaint, out),
         };
