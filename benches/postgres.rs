@@ -16,7 +16,7 @@ use rowarden::policy::verdict::Verdict;
 use rowarden::postgres::frame::{next_client_frame, next_server_frame, server_header};
 use rowarden::postgres::message::ClientMessage;
 use rowarden::postgres::outbox::Outbox;
-use rowarden::postgres::session::{Judge, Pins, Ports, Session};
+use rowarden::postgres::session::{Pins, Ports, Session};
 use rowarden::postgres::verdicts::Verdicts;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -100,10 +100,10 @@ fn verdict_given_anew(bencher: Bencher<'_, '_>, text: Text) {
 #[divan::bench(args = TEXTS)]
 fn verdict_remembered(bencher: Bencher<'_, '_>, text: Text) {
     let (verdicts, sql) = (Verdicts::new(Arc::new(policy())), text.sql());
-    let first = verdicts.judge(sql.as_bytes());
-    let second = verdicts.judge(sql.as_bytes());
+    let first = verdicts.verdict(sql.as_bytes());
+    let second = verdicts.verdict(sql.as_bytes());
     assert!(Arc::ptr_eq(&first.digest, &second.digest), "{text:?} is not remembered");
-    bencher.bench_local(|| verdicts.judge(black_box(sql.as_bytes())));
+    bencher.bench_local(|| verdicts.verdict(black_box(sql.as_bytes())));
 }
 
 /// Bind, Execute and Sync of a prepared statement, read message by message.
@@ -161,19 +161,19 @@ fn prepared_series_through_a_session(bencher: Bencher<'_, '_>) {
 
 struct Conversation<'a> {
     session: Option<Session>,
-    judge: &'a dyn Judge,
+    judge: &'a Verdicts,
     out: Outbox,
 }
 
 impl<'a> Conversation<'a> {
-    fn new(judge: &'a dyn Judge) -> Self {
+    fn new(judge: &'a Verdicts) -> Self {
         Self { session: Some(Session::new(Pins::default())), judge, out: Outbox::default() }
     }
 
     fn say(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(frame) = next_client_frame(rest).unwrap() {
-            let mut ports = Ports { judge: self.judge, ledger: &mut NoLog };
+            let mut ports = Ports { judge: &mut &*self.judge, ledger: &mut NoLog };
             let session = self.session.take().expect("a session");
             self.session = Some(session.on_client(frame, &mut ports, &mut self.out).unwrap());
             rest = rest.get(frame.raw.len()..).unwrap_or_default();

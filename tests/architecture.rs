@@ -33,7 +33,8 @@ enum Rank {
     Main,
 }
 
-const PURE_GATE: [&str; 12] = [
+const PURE_GATE: [&str; 13] = [
+    "catalog",
     "dismissal",
     "frame",
     "handshake",

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use rowarden::listen::Peer;
 use rowarden::listen::stream::Stream;
+use rowarden::policy::file::Policy;
 use rowarden::policy::verdict::Denial;
 use rowarden::postgres::cancel::CancelKeys;
+use rowarden::postgres::catalogs::Catalogs;
 use rowarden::postgres::dismissal::Dismissal;
 use rowarden::postgres::entrance::Entrance;
 use rowarden::postgres::frame::next_client_frame;
@@ -52,12 +54,32 @@ fn posture(read_only: &str) -> Vec<u8> {
     [message(b'D', &row), message(b'C', b"SELECT 1\0"), READY.to_vec()].concat()
 }
 
+/// The answer to what the catalog holds: nothing.
+fn catalog() -> Vec<u8> {
+    let values = ["0", "ann", "public"];
+    let mut row = vec![0, 3];
+    for value in values {
+        row.extend_from_slice(&u32::try_from(value.len()).expect("short").to_be_bytes());
+        row.extend_from_slice(value.as_bytes());
+    }
+    [message(b'D', &row), message(b'C', b"SELECT 1\0"), READY.to_vec()].concat()
+}
+
 /// Runs a login in which the server says `opening`, then `answer` to the gate's question; returns
 /// what came of it and what the client read.
 async fn log_in(
     minor: u16,
     opening: &[u8],
     answer: &[u8],
+) -> (Result<LoggedIn, Dismissal>, Vec<u8>) {
+    log_in_to(minor, opening, [answer, &catalog()]).await
+}
+
+/// The same with a server that answers the second question, of its catalog, with the second answer.
+async fn log_in_to(
+    minor: u16,
+    opening: &[u8],
+    answers: [&[u8]; 2],
 ) -> (Result<LoggedIn, Dismissal>, Vec<u8>) {
     let (mut client, gate_client) = duplex(4096);
     let (gate_server, server) = duplex(4096);
@@ -72,11 +94,13 @@ async fn log_in(
         negotiation: Negotiation::new(&startup, &pinned),
         keys: &Arc::new(CancelKeys::default()),
         address: &UpstreamAddress::Tcp("db".to_owned(), 5432),
+        catalogs: &Catalogs::new(Arc::new(Policy::shipped().expect("shipped"))),
+        database: "ann",
     };
 
     let outcome = tokio::select! {
         outcome = login.run() => outcome,
-        () = play_server(server, opening, answer) => panic!("the server stays until the end"),
+        () = play_server(server, opening, answers) => panic!("the server stays until the end"),
     };
     drop(client_wire);
     let mut seen = Vec::new();
@@ -84,14 +108,17 @@ async fn log_in(
     (outcome, seen)
 }
 
-async fn play_server(mut server: DuplexStream, opening: &[u8], answer: &[u8]) {
+async fn play_server(mut server: DuplexStream, opening: &[u8], answers: [&[u8]; 2]) {
     server.write_all(opening).await.expect("in memory");
+    let nothing = [message(b'C', b"COMMIT\0"), READY.to_vec()].concat();
+    let mut answers = answers.into_iter().chain([nothing.as_slice()]);
     let mut heard = Vec::new();
     while server.read_buf(&mut heard).await.is_ok_and(|count| count > 0) {
         if let Ok(Some(frame)) = next_client_frame(&heard) {
-            assert_eq!(frame.kind, b'Q', "the gate's own question and nothing else");
-            server.write_all(answer).await.expect("in memory");
-            break;
+            assert_eq!(frame.kind, b'Q', "the gate's own questions and nothing else");
+            let length = frame.raw.len();
+            heard.drain(..length);
+            server.write_all(answers.next().expect("three questions")).await.expect("in memory");
         }
     }
     std::future::pending::<()>().await;
@@ -128,6 +155,19 @@ async fn a_server_that_does_not_answer_the_question_gets_no_client() {
 
     assert!(matches!(outcome, Err(Dismissal::Violation(_))));
     assert_eq!(seen, AUTHENTICATED, "the client did not ask, so it does not read the error");
+}
+
+#[tokio::test]
+async fn without_its_catalog_no_session_is_opened() {
+    let error = message(b'E', b"SERROR\0VERROR\0C57014\0Mtoo slow\0\0");
+    let cut_short = [error, READY.to_vec()].concat();
+    for answer in [cut_short.as_slice(), &posture("on")] {
+        let opening = reports("on", &[0; 8]);
+        let (outcome, seen) = log_in_to(0, &opening, [&posture("on"), answer]).await;
+
+        assert!(matches!(outcome, Err(Dismissal::CatalogUnread)));
+        assert_eq!(seen, AUTHENTICATED, "the client did not ask, so it does not read the error");
+    }
 }
 
 #[tokio::test]

@@ -25,9 +25,17 @@ use tokio::time::Instant;
 struct DenyAll;
 
 impl Judge for DenyAll {
-    fn judge(&self, _: &[u8]) -> Arc<JudgedSql> {
+    fn judge(&mut self, _: &[u8]) -> Arc<JudgedSql> {
         let denial = Denial::new(Reason::SqlWriteStatement, "DELETE", "statements");
         Arc::new(JudgedSql { verdict: Verdict::Deny(denial), digest: Arc::new(Digest::default()) })
+    }
+
+    fn stamp(&mut self) -> u64 {
+        0
+    }
+
+    fn judge_types(&mut self, _: &[u8]) -> Option<Denial> {
+        None
     }
 }
 
@@ -70,7 +78,7 @@ fn client_says(
     out: &mut Outbox,
 ) -> Result<Session, ProtocolViolation> {
     let frame = next_client_frame(bytes)?.unwrap();
-    session.on_client(frame, &mut Ports { judge: &DenyAll, ledger: log }, out)
+    session.on_client(frame, &mut Ports { judge: &mut DenyAll, ledger: log }, out)
 }
 
 fn server_says(bytes: &[u8]) -> Option<ProtocolViolation> {

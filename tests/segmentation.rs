@@ -29,7 +29,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 struct Never;
 
 impl Judge for Never {
-    fn judge(&self, text: &[u8]) -> Arc<JudgedSql> {
+    fn judge(&mut self, text: &[u8]) -> Arc<JudgedSql> {
         let verdict = if text.starts_with(b"?") {
             let message = "syntax error at or near \"?\"".to_owned();
             Verdict::Fault(SqlFault { sqlstate: "42601", message, position: Some(1) })
@@ -37,6 +37,14 @@ impl Judge for Never {
             Verdict::Deny(Denial::new(Reason::SqlWriteStatement, "DELETE", "statements"))
         };
         Arc::new(JudgedSql { verdict, digest: Arc::new(Digest::default()) })
+    }
+
+    fn stamp(&mut self) -> u64 {
+        0
+    }
+
+    fn judge_types(&mut self, _: &[u8]) -> Option<Denial> {
+        None
     }
 }
 
@@ -100,7 +108,8 @@ where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    poll_fn(|context| pump.poll(context, &mut Ports { judge: &Never, ledger: &mut *notes })).await
+    poll_fn(|context| pump.poll(context, &mut Ports { judge: &mut Never, ledger: &mut *notes }))
+        .await
 }
 
 fn join(client: DuplexStream, server: DuplexStream) -> Pump<DuplexStream, DuplexStream> {

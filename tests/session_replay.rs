@@ -177,7 +177,11 @@ impl Replay {
                 let bytes = client_message(message);
                 let frame = next_client_frame(&bytes).unwrap().unwrap();
                 let ledger = &mut self.lines;
-                session.on_client(frame, &mut Ports { judge: &self.judge, ledger }, &mut self.out)
+                session.on_client(
+                    frame,
+                    &mut Ports { judge: &mut &self.judge, ledger },
+                    &mut self.out,
+                )
             }
             "server" => {
                 let bytes = server_message(message);

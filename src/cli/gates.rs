@@ -11,8 +11,8 @@ use crate::config::AuditConfig;
 use crate::listen::Listener;
 use crate::policy::file::Policy;
 use crate::postgres::cancel::CancelKeys;
+use crate::postgres::catalogs::Catalogs;
 use crate::postgres::gate::{Gate, Parts};
-use crate::postgres::verdicts::Verdicts;
 
 /// Runs the gate until `ready.stop`. Nothing is served before the start is in the log.
 pub(super) async fn run(ready: Ready) -> Exit {
@@ -36,7 +36,7 @@ pub(super) async fn run(ready: Ready) -> Exit {
         upstream: config.postgres.upstream,
         keys: Arc::new(CancelKeys::default()),
         posture: policy.posture,
-        judge: Arc::new(Verdicts::new(Arc::clone(&policy))),
+        catalogs: Arc::new(Catalogs::new(Arc::clone(&policy))),
         limits: policy.limits.clone(),
         settings: policy,
         auditor: Arc::new(Arc::clone(&log)),

@@ -101,9 +101,11 @@ pub struct Policy {
     reads: HashSet<String>,
     refused: HashMap<String, String>,
     listed: HashMap<String, HashSet<String>>,
+    extensions: HashMap<String, HashSet<String>>,
     never_columns: HashSet<String>,
     hidden_columns: HashMap<String, Vec<HiddenColumns>>,
     hidden_relations: Vec<(String, String)>,
+    listed_relations: Vec<(String, String)>,
 }
 
 impl Policy {
@@ -160,13 +162,44 @@ impl Policy {
         }
     }
 
-    /// Whether the policy lists this function outside `pg_catalog`. Without a schema any schema that
-    /// lists the name will do: the server finds it by the search path.
+    /// Whether the policy lists this function outside `pg_catalog`, for texts that are judged without
+    /// the database: without a schema any schema that lists the name will do, and extensions may be in
+    /// any.
     pub(super) fn lists_function(&self, schema: Option<&str>, name: &str) -> bool {
-        match schema {
+        let of_extension = || self.extensions.values().any(|names| holds(names, name));
+        let listed = match schema {
             Some(schema) => self.listed.get(schema).is_some_and(|names| names.contains(name)),
             None => self.listed.values().any(|names| names.contains(name)),
-        }
+        };
+        listed || of_extension()
+    }
+
+    /// Whether the policy lists this function of this schema, by its name or with the types of its
+    /// arguments: `name(integer, text)`.
+    pub(super) fn lists_signature(&self, schema: &str, name: &str, arguments: &str) -> bool {
+        self.listed.get(schema).is_some_and(|names| {
+            names.contains(name) || names.contains(&format!("{name}({arguments})"))
+        })
+    }
+
+    /// Whether people read with this extension: its operators and types are no user code.
+    pub(super) fn lists_extension(&self, extension: &str) -> bool {
+        self.extensions.contains_key(extension)
+    }
+
+    /// Whether a function of this extension only reads.
+    pub(super) fn lists_extension_function(&self, extension: &str, name: &str) -> bool {
+        self.extensions.get(extension).is_some_and(|names| holds(names, name))
+    }
+
+    /// Whether a view or foreign table passes whatever is behind it.
+    pub(super) fn lists_relation(&self, schema: &str, name: &str) -> bool {
+        self.listed_relations.iter().any(|known| known.0 == schema && known.1 == name)
+    }
+
+    /// Whether a client may give this setting any value.
+    pub(super) fn any_value_passes(&self, setting: &str) -> bool {
+        self.settings.get(setting) == Some(&SettingRule::Any)
     }
 
     /// Whether a name behind a dot is an extension's function rather than a column.
@@ -189,6 +222,14 @@ impl Policy {
         };
         self.hidden_relations.iter().any(fits)
     }
+}
+
+/// Whether a name is among these, of which those with a star at the end stand for all that begin so.
+fn holds(names: &HashSet<String>, name: &str) -> bool {
+    let begins = |known: &String| {
+        known.strip_suffix('*').is_some_and(|beginning| name.starts_with(beginning))
+    };
+    names.contains(name) || names.iter().any(begins)
 }
 
 /// What is not shown of the relation of this name in one schema.
@@ -232,10 +273,11 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
     });
     let hidden_columns =
         root.section("columns", |columns| Some(read_columns(columns))).unwrap_or_default();
-    let hidden_relations = root.section("relations", |relations| {
-        let names = relations.strings("refuse")?;
-        Some(names.value.iter().filter_map(|name| qualified_name(relations, name)).collect())
-    });
+    let (hidden_relations, listed_relations) = root
+        .section("relations", |relations| {
+            Some((read_relations(relations, "refuse"), read_relations(relations, "listed")))
+        })
+        .unwrap_or_default();
     let functions = functions?;
     Some(Policy {
         id: String::new(),
@@ -248,9 +290,11 @@ fn read_policy(root: &mut Section<'_, '_>, floor: &Floor) -> Option<Policy> {
         reads: functions.reads,
         refused: functions.refused,
         listed: functions.listed,
+        extensions: functions.extensions,
         never_columns: functions.never_columns,
         hidden_columns,
-        hidden_relations: hidden_relations.unwrap_or_default(),
+        hidden_relations,
+        listed_relations,
     })
 }
 
@@ -312,6 +356,7 @@ struct Functions {
     reads: HashSet<String>,
     refused: HashMap<String, String>,
     listed: HashMap<String, HashSet<String>>,
+    extensions: HashMap<String, HashSet<String>>,
     never_columns: HashSet<String>,
 }
 
@@ -346,6 +391,14 @@ fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Functions {
         }
         Some(listed)
     });
+    let extensions = section.section("extensions", |extensions| {
+        let mut listed = HashMap::new();
+        for extension in extensions.keys() {
+            let names = extensions.strings(&extension.value).into_iter().flat_map(values_of);
+            listed.insert(extension.value, names.collect());
+        }
+        Some(listed)
+    });
     let never_columns = section.section("notation", |notation| {
         Some(notation.strings("refuse").into_iter().flat_map(values_of).collect())
     });
@@ -353,6 +406,7 @@ fn read_functions(section: &mut Section<'_, '_>, floor: &Floor) -> Functions {
         reads,
         refused: refused.unwrap_or_default(),
         listed: listed.unwrap_or_default(),
+        extensions: extensions.unwrap_or_default(),
         never_columns: never_columns.unwrap_or_default(),
     }
 }
@@ -388,6 +442,11 @@ fn read_columns(section: &mut Section<'_, '_>) -> HashMap<String, Vec<HiddenColu
         }
     }
     hidden
+}
+
+fn read_relations(section: &mut Section<'_, '_>, key: &str) -> Vec<(String, String)> {
+    let names = section.strings(key).map(|names| names.value).unwrap_or_default();
+    names.iter().filter_map(|name| qualified_name(section, name)).collect()
 }
 
 /// Schema and name.

@@ -4,6 +4,7 @@
 //! testable with a table, fuzzable with a string, and equal for every gate that asks. If a rule
 //! needs to know something about the world, the caller puts it into the request.
 
+pub mod catalog;
 pub mod document;
 mod explanation;
 pub mod file;

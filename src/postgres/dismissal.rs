@@ -46,6 +46,9 @@ pub enum Dismissal {
     /// The session that the server opened is not pinned to reading.
     #[error("pin `{0}` does not hold")]
     Unpinned(&'static str),
+    /// The server did not say what its catalog holds.
+    #[error("the catalog of the database could not be read")]
+    CatalogUnread,
     /// The role holds powers that the policy does not accept.
     #[error("the role holds powers: {0}")]
     Powers(String),
@@ -70,6 +73,7 @@ impl Dismissal {
             Self::Handshake => Reason::ProtoTlsHandshake,
             Self::TimedOut | Self::ServerRefused(_) | Self::Method => Reason::AuthFailed,
             Self::Unrecorded => Reason::AuditUnavailable,
+            Self::CatalogUnread => Reason::Internal,
             Self::ServerDown => Reason::UpstreamDown,
             Self::Violation(violation) => violation.reason(),
             Self::Unpinned(_) => Reason::Tripwire,
@@ -89,7 +93,8 @@ impl Dismissal {
             | Self::Powers(_)
             | Self::ClientSearchPath
             | Self::RoleSearchPath => (Kind::SessionAuth, Decision::Deny),
-            Self::ClientLeft
+            Self::CatalogUnread
+            | Self::ClientLeft
             | Self::Method
             | Self::ServerDown
             | Self::ServerRefused(_)
@@ -135,6 +140,9 @@ impl Dismissal {
             }
             Self::Method => {
                 "the server offers only authentication methods that are bound to its own connection and do not pass this gate"
+            }
+            Self::CatalogUnread => {
+                "the gate could not read the catalog of this database, and without it no name can be judged"
             }
             Self::Unpinned(_) => "the gate refuses a database session that is not read-only",
             Self::Powers(_) => "this role holds powers that the gate does not accept",

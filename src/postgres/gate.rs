@@ -25,6 +25,7 @@ use crate::policy::file::PosturePolicy;
 use crate::policy::limits::Limits;
 use crate::policy::reason::Reason;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
+use crate::postgres::catalogs::{Catalogs, SessionJudge};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::entrance::Entrance;
 use crate::postgres::farewell::settle;
@@ -32,7 +33,7 @@ use crate::postgres::handshake::Negotiation;
 use crate::postgres::login::{LoggedIn, Login};
 use crate::postgres::posture::{Posture, searches_catalog_first};
 use crate::postgres::pump::{End, Pump};
-use crate::postgres::session::{Judge, Ports, Session};
+use crate::postgres::session::{Ports, Session};
 use crate::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
 use crate::postgres::stopper::Stopper;
 use crate::postgres::upstream::{CancelTarget, Upstream};
@@ -81,8 +82,8 @@ pub struct Parts {
     pub upstream: Upstream,
     /// The keys of its sessions.
     pub keys: Arc<CancelKeys>,
-    /// The rules for SQL.
-    pub judge: Arc<dyn Judge + Send + Sync>,
+    /// The rules for SQL, and what is known of the databases that they are held against.
+    pub catalogs: Arc<Catalogs>,
     /// The rules for settings in the start-up packet.
     pub settings: Arc<dyn StartupSettings + Send + Sync>,
     /// The audit log.
@@ -132,6 +133,7 @@ struct Conversation {
     ledger: Box<dyn Ledger + Send>,
     key: IssuedKey,
     target: CancelTarget,
+    judge: SessionJudge,
 }
 
 /// Whether `session.open` is in the log, so that `session.close` must be.
@@ -225,11 +227,11 @@ impl Gate {
             tokio::time::timeout(self.parts.limits.login_time, self.admit(&mut visit, place)).await;
         match admitted.unwrap_or(Err(Dismissal::TimedOut)) {
             Ok((server, logged_in, seat)) => {
-                let LoggedIn { pins, key, target, for_client, posture: _ } = logged_in;
+                let LoggedIn { pins, key, target, for_client, judge, posture: _ } = logged_in;
                 let limits = &self.parts.limits;
                 let session = Session::new(pins).within(limits).sharing(Box::new(seat));
                 let pump = Pump::new(visit.client, server, session, &for_client).within(limits);
-                Some(Box::new(Conversation { pump, ledger: visit.ledger, key, target }))
+                Some(Box::new(Conversation { pump, ledger: visit.ledger, key, target, judge }))
             }
             Err(dismissal) => {
                 dismiss(visit, &dismissal).await;
@@ -334,6 +336,8 @@ impl Gate {
             negotiation: Negotiation::new(message, pinned),
             keys: &self.parts.keys,
             address,
+            catalogs: &self.parts.catalogs,
+            database: visit.facts.database.as_deref().unwrap_or_default(),
         };
         let logged_in = login.run().await?;
         Ok((server, logged_in))
@@ -374,13 +378,13 @@ impl Gate {
     }
 
     async fn pump_to_end(&self, conversation: &mut Conversation) -> End {
-        let Conversation { pump, ledger, target, .. } = conversation;
+        let Conversation { pump, ledger, target, judge, .. } = conversation;
         let mut stopper = Stopper::new(target);
         let mut stage = self.stage.subscribe();
         stage.mark_changed();
         loop {
             let moving = poll_fn(|context| {
-                let mut ports = Ports { judge: &*self.parts.judge, ledger: &mut **ledger };
+                let mut ports = Ports { judge: &mut *judge, ledger: &mut **ledger };
                 pump.poll_with(&mut stopper, context, &mut ports)
             });
             tokio::select! {
@@ -401,7 +405,7 @@ impl Gate {
 impl Conversation {
     /// Ends the session: what the server is still doing for it is cancelled, the client hears why.
     async fn close(self: Box<Self>, end: End) {
-        let Self { pump, mut ledger, key, target } = *self;
+        let Self { pump, mut ledger, key, target, judge: _ } = *self;
         let (last_word, recorded) = settle(end, &mut *ledger);
         let needs_cancel = pump.is_busy() && !matches!(end, End::ServerLeft | End::ServerRefused);
         let (closed, server_left) = oneshot::channel::<()>();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
+use crate::postgres::catalogs::{Catalogs, SessionJudge};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::frame::{ProtocolViolation, next_login_frame, next_server_frame};
 use crate::postgres::handshake::{
@@ -25,7 +26,6 @@ use crate::postgres::wire::{Taken, Wire};
 const SASL_MECHANISMS: &[u8] = &[0, 0, 0, 10];
 
 /// A session of the server, logged in and asked; the client has not heard ReadyForQuery yet.
-#[derive(Debug)]
 pub struct LoggedIn {
     /// What must stay as it is.
     pub pins: Pins,
@@ -37,6 +37,8 @@ pub struct LoggedIn {
     pub target: CancelTarget,
     /// Reports, cancel key and ReadyForQuery for the client.
     pub for_client: Vec<u8>,
+    /// Who judges the session's statements.
+    pub judge: SessionJudge,
 }
 
 /// One login under way.
@@ -51,6 +53,10 @@ pub struct Login<'a, C, S> {
     pub keys: &'a Arc<CancelKeys>,
     /// Where the server was reached.
     pub address: &'a UpstreamAddress,
+    /// What is known of the server's databases.
+    pub catalogs: &'a Catalogs,
+    /// The database that the client asked for.
+    pub database: &'a str,
 }
 
 impl<C, S> Login<'_, C, S>
@@ -69,6 +75,7 @@ where
             return Err(Dismissal::Unpinned(pin));
         }
         let posture = self.ask_posture(&mut for_client).await?;
+        let judge = self.catalogs.judge_for(self.database, self.server, &mut for_client).await?;
         let pid = backend_pid(&backend_key, self.negotiation.minor())
             .ok_or(ProtocolViolation::Malformed("BackendKeyData"))?;
         let target = CancelTarget { address: self.address.clone(), key: backend_key };
@@ -81,6 +88,7 @@ where
             key,
             target,
             for_client,
+            judge,
         })
     }
 

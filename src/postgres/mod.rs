@@ -5,6 +5,7 @@ pub mod frame;
 pub mod message;
 pub mod startup;
 
+pub mod catalog;
 pub mod handshake;
 pub mod posture;
 
@@ -18,6 +19,7 @@ pub mod session;
 
 pub mod dismissal;
 
+pub mod catalogs;
 pub mod verdicts;
 
 pub mod cancel;

@@ -77,7 +77,7 @@ impl Posture {
 }
 
 /// The values of a row in text format; `None` unless the body is exactly a row of UTF-8.
-fn read_row(body: &[u8]) -> Option<Vec<Option<String>>> {
+pub(in crate::postgres) fn read_row(body: &[u8]) -> Option<Vec<Option<String>>> {
     let (count, mut rest) = body.split_first_chunk::<2>()?;
     let mut values = Vec::new();
     for _ in 0..u16::from_be_bytes(*count) {

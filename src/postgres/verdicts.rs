@@ -8,9 +8,11 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::policy::catalog::{Catalog, Reach};
 use crate::policy::file::Policy;
 use crate::policy::sql::fold::{Folded, Folding, Pattern};
-use crate::policy::sql::{JudgedSql, judge_sql};
+use crate::policy::sql::{JudgedSql, World, judge_sql_in};
+use crate::policy::verdict::Denial;
 use crate::postgres::session::Judge;
 
 /// Memory for verdicts by exact text, and as much again for patterns: 16 MiB, some ten thousand
@@ -26,17 +28,48 @@ const EXPECTED_STATEMENTS: usize = 20_000;
 /// The judge with its memory.
 pub struct Verdicts {
     policy: Arc<Policy>,
+    database: Option<(Arc<Catalog>, Reach)>,
+    stamp: u64,
     cache: Cache<Box<[u8]>, Arc<JudgedSql>, Weight>,
     patterns: Cache<Folding, Arc<Pattern>, Weight>,
 }
 
 impl Verdicts {
-    /// An empty memory for this policy.
+    /// An empty memory for this policy, without a database: names are taken for what they say.
     #[must_use]
     pub fn new(policy: Arc<Policy>) -> Self {
+        Self::empty(policy, None, 0)
+    }
+
+    /// An empty memory for this state of a database and this reach of the search path. No two of one
+    /// database have the same stamp.
+    #[must_use]
+    pub fn in_database(
+        policy: Arc<Policy>,
+        catalog: Arc<Catalog>,
+        reach: Reach,
+        stamp: u64,
+    ) -> Self {
+        Self::empty(policy, Some((catalog, reach)), stamp)
+    }
+
+    fn empty(policy: Arc<Policy>, database: Option<(Arc<Catalog>, Reach)>, stamp: u64) -> Self {
         let cache = Cache::with_weighter(EXPECTED_STATEMENTS, CACHE_BYTES, Weight);
         let patterns = Cache::with_weighter(EXPECTED_STATEMENTS, CACHE_BYTES, Weight);
-        Self { policy, cache, patterns }
+        Self { policy, database, stamp, cache, patterns }
+    }
+
+    /// What was judged under this number holds as long as it is the same; 0 without a database.
+    #[must_use]
+    pub const fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    fn world(&self) -> World<'_> {
+        match &self.database {
+            Some((catalog, reach)) => World::Database { catalog, reach, stamp: self.stamp },
+            None => World::Offline,
+        }
     }
 
     fn by_pattern(&self, text: &[u8]) -> Option<Arc<JudgedSql>> {
@@ -46,10 +79,12 @@ impl Verdicts {
     }
 }
 
-impl Judge for Verdicts {
-    fn judge(&self, text: &[u8]) -> Arc<JudgedSql> {
+impl Verdicts {
+    /// The verdict on a text, from memory if it can be.
+    #[must_use]
+    pub fn verdict(&self, text: &[u8]) -> Arc<JudgedSql> {
         if text.len() > MAX_CACHED_TEXT_BYTES {
-            return Arc::new(judge_sql(&self.policy, text));
+            return Arc::new(judge_sql_in(&self.policy, self.world(), text));
         }
         if let Some(judged) = self.cache.get(text) {
             return judged;
@@ -57,12 +92,27 @@ impl Judge for Verdicts {
         if let Some(judged) = self.by_pattern(text) {
             return judged;
         }
-        let judged = Arc::new(judge_sql(&self.policy, text));
+        let judged = Arc::new(judge_sql_in(&self.policy, self.world(), text));
         match Pattern::of(&judged) {
             Some(pattern) => self.patterns.insert(pattern.folding().clone(), Arc::new(pattern)),
             None => self.cache.insert(Box::from(text), Arc::clone(&judged)),
         }
         judged
+    }
+}
+
+/// Without a database nothing changes while a session lasts.
+impl Judge for &Verdicts {
+    fn judge(&mut self, text: &[u8]) -> Arc<JudgedSql> {
+        self.verdict(text)
+    }
+
+    fn stamp(&mut self) -> u64 {
+        self.stamp
+    }
+
+    fn judge_types(&mut self, _: &[u8]) -> Option<Denial> {
+        None
     }
 }
 
@@ -87,15 +137,14 @@ mod tests {
     use super::Verdicts;
     use crate::policy::file::Policy;
     use crate::policy::verdict::Verdict;
-    use crate::postgres::session::Judge;
     use std::sync::Arc;
 
     #[test]
     fn the_same_text_is_judged_once() {
         let verdicts = Verdicts::new(Arc::new(Policy::shipped().unwrap()));
 
-        let first = verdicts.judge(b"select a from t");
-        let second = verdicts.judge(b"select a from t");
+        let first = verdicts.verdict(b"select a from t");
+        let second = verdicts.verdict(b"select a from t");
 
         assert!(Arc::ptr_eq(&first, &second));
     }
@@ -104,8 +153,8 @@ mod tests {
     fn another_number_is_the_same_statement_with_its_own_text() {
         let verdicts = Verdicts::new(Arc::new(Policy::shipped().unwrap()));
 
-        let first = verdicts.judge(b"select a from t where id = 7;");
-        let second = verdicts.judge(b"select a from t where id = 1234;");
+        let first = verdicts.verdict(b"select a from t where id = 7;");
+        let second = verdicts.verdict(b"select a from t where id = 1234;");
 
         assert!(Arc::ptr_eq(&first.digest, &second.digest));
         let Verdict::Allow(cleared) = &second.verdict else { panic!("{second:?}") };

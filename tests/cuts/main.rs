@@ -78,7 +78,9 @@ async fn converse(judge: &Verdicts, script: &[u8], cuts: Cuts) -> Seen {
         let mut notes = Notes::default();
         let session = Session::new(Pins::default());
         let mut pump = Pump::new(Wire::new(gate_client), Wire::new(gate_server), session, b"");
-        let end = poll_fn(|context| pump.poll(context, &mut Ports { judge, ledger: &mut notes }));
+        let end = poll_fn(|context| {
+            pump.poll(context, &mut Ports { judge: &mut &*judge, ledger: &mut notes })
+        });
         assert_eq!(end.await, End::Terminated);
         pump.close(End::Terminated, None).await;
         notes

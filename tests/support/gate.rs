@@ -14,10 +14,10 @@ use rowarden::listen::{Address, Listener};
 use rowarden::policy::file::{Policy, PosturePolicy};
 use rowarden::policy::limits::Limits;
 use rowarden::postgres::cancel::CancelKeys;
+use rowarden::postgres::catalogs::Catalogs;
 use rowarden::postgres::entrance::Entrance;
 use rowarden::postgres::gate::{Gate, Parts};
 use rowarden::postgres::upstream::{Upstream, UpstreamAddress};
-use rowarden::postgres::verdicts::Verdicts;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -126,7 +126,7 @@ impl GateSetup {
             upstream: Upstream { addresses: self.upstream },
             keys: Arc::new(CancelKeys::default()),
             posture: self.posture,
-            judge: Arc::new(Verdicts::new(Arc::clone(&policy))),
+            catalogs: Arc::new(Catalogs::new(Arc::clone(&policy))),
             limits: self.limits,
             settings: policy,
             auditor,

@@ -86,16 +86,24 @@ fn serve(mut stream: TcpStream, script: &Script, heard: &Mutex<Vec<u8>>) {
     }
 }
 
-/// What PostgreSQL says at a login without a password, and its answer to the gate's question.
-pub(crate) fn login_answers() -> [Vec<u8>; 2] {
+/// What PostgreSQL says at a login, its answers to the gate's questions included: the posture, a
+/// catalog with nothing in it.
+pub(crate) fn login_answers() -> [Vec<u8>; 4] {
     let pin = frame(b'S', b"default_transaction_read_only\0on\0");
     let ready = frame(b'Z', b"I");
     let greeting = [frame(b'R', &[0; 4]), pin, frame(b'K', &[7; 8]), ready.clone()].concat();
-    let mut row = vec![0, 8];
-    for value in ["on", "on", "UTF8", "public", "150006", "off", "f"] {
-        row.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
-        row.extend(value.as_bytes());
-    }
-    row.extend((-1_i32).to_be_bytes());
-    [greeting, [frame(b'D', &row), frame(b'C', b"SELECT 1\0"), ready].concat()]
+    let row = |columns: u8, values: &[&str]| {
+        let mut row = vec![0, columns];
+        for value in values {
+            row.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+            row.extend(value.as_bytes());
+        }
+        row
+    };
+    let mut posture = row(8, &["on", "on", "UTF8", "public", "150006", "off", "f"]);
+    posture.extend((-1_i32).to_be_bytes());
+    let state = row(3, &["0", "ann", "public"]);
+    let done = [frame(b'C', b"SELECT 1\0"), ready].concat();
+    let answer = |row: &[u8]| [frame(b'D', row), done.clone()].concat();
+    [greeting, answer(&posture), answer(&state), done.clone()]
 }

@@ -205,7 +205,7 @@ impl Conversation {
     fn on_client(&mut self, frame: Frame<'_>) {
         let Some(session) = self.session.take() else { return };
         self.client.note_asked(frame.kind);
-        let mut ports = Ports { judge: &*VERDICTS, ledger: &mut self.book };
+        let mut ports = Ports { judge: &mut &*VERDICTS, ledger: &mut self.book };
         match session.on_client(frame, &mut ports, &mut self.out) {
             Ok(session) => self.session = Some(session),
             Err(violation) => assert_ne!(violation, ProtocolViolation::Busy, "it was hungry"),

@@ -14,16 +14,19 @@ use pg_raw_parse::{Node, nodes};
 use crate::policy::file::Policy;
 use crate::policy::reason::Reason;
 use crate::policy::sql::function;
-use crate::policy::sql::{Habit, SyntaxSince};
+use crate::policy::sql::{Habit, SyntaxSince, World};
 use crate::policy::verdict::Denial;
 
 /// What was found in a statement.
 pub(super) struct Findings<'p> {
     pub(super) policy: &'p Policy,
+    pub(super) world: World<'p>,
     /// Relations named, by their last name; names of CTEs are among them.
     pub(super) relations: BTreeSet<String>,
     /// Functions named, by their last name.
     pub(super) functions: BTreeSet<String>,
+    /// Schemas that the statement makes the session search.
+    pub(super) searched: Vec<String>,
     /// Names of CTEs.
     pub(super) ctes: BTreeSet<String>,
     /// The first refusal.
@@ -51,9 +54,11 @@ pub(super) struct Guarded<'p> {
 }
 
 impl<'p> Findings<'p> {
-    pub(super) fn new(policy: &'p Policy) -> Self {
+    pub(super) fn new(policy: &'p Policy, world: World<'p>) -> Self {
         Self {
             policy,
+            world,
+            searched: Vec::new(),
             relations: BTreeSet::new(),
             functions: BTreeSet::new(),
             ctes: BTreeSet::new(),
@@ -66,6 +71,11 @@ impl<'p> Findings<'p> {
             known_settings: BTreeSet::new(),
             in_from: BTreeSet::new(),
         }
+    }
+
+    /// Whether names cannot be looked up.
+    pub(super) const fn is_offline(&self) -> bool {
+        matches!(self.world, World::Offline)
     }
 
     pub(super) fn refuse(&mut self, denial: Denial) {
@@ -191,7 +201,8 @@ impl<'p> Findings<'p> {
         self.functions.extend(name.map(ToOwned::to_owned));
         let builtin = matches!(schema, None | Some("pg_catalog"))
             && matches!(name, Some("bernoulli" | "system"));
-        if !builtin {
+        let listed = name.is_some_and(|name| self.policy.lists_function(schema, name));
+        if !builtin && !listed && self.is_offline() {
             let operation = format!("sampling method {}", name.unwrap_or_default());
             self.refuse(Denial::new(Reason::SqlUserCode, operation, "functions.listed"));
         }
@@ -218,6 +229,7 @@ impl<'p> Findings<'p> {
         let (schema, operator) = split_name(name);
         if let (Some(schema), Some(operator)) = (schema, operator)
             && schema != "pg_catalog"
+            && self.is_offline()
         {
             let operation = format!("operator {schema}.{operator}");
             self.refuse(Denial::new(Reason::SqlUserCode, operation, "functions.listed"));

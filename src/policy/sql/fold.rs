@@ -138,6 +138,8 @@ impl Pattern {
         });
         let judgement = Judgement {
             text: Arc::from(text),
+            searched: Vec::new(),
+            stamp: self.judgement.stamp,
             pieces: pieces.collect(),
             digest: Arc::clone(&self.judgement.digest),
             syntax_since: self.judgement.syntax_since,

@@ -29,11 +29,13 @@ pub(super) fn judge_call(findings: &mut Findings<'_>, call: &nodes::FuncCall) {
         (None | Some("pg_catalog"), _) => match policy.builtin_function(name) {
             BuiltinFunction::Reads => builtin_refusal(findings, schema, name, call),
             BuiltinFunction::Refused(_) => Some(refused(name)),
+            // The second walk looks it up.
+            BuiltinFunction::Unknown if !findings.is_offline() => None,
             BuiltinFunction::Unknown if schema.is_some() => Some(refused(name)),
             BuiltinFunction::Unknown if policy.lists_function(None, name) => None,
             BuiltinFunction::Unknown => Some(user_code(schema, name)),
         },
-        (Some(_), _) if policy.lists_function(schema, name) => None,
+        (Some(_), _) if !findings.is_offline() || policy.lists_function(schema, name) => None,
         (Some(_), _) => Some(user_code(schema, name)),
     };
     if let Some(denial) = refusal {
@@ -49,6 +51,9 @@ const SAMPLING_METHODS: [&str; 2] = ["bernoulli", "system"];
 pub(super) fn judge_field(findings: &mut Findings<'_>, field: &nodes::A_Indirection) {
     for name in field.indirection() {
         judge_notation(findings, name);
+    }
+    if !findings.is_offline() {
+        return;
     }
     let mut names = field.indirection().iter().map(Node::as_str);
     let name = match shape(field.arg()) {
@@ -202,7 +207,7 @@ pub(super) fn judge_notation(findings: &mut Findings<'_>, name: Node<'_>) {
     let Some(name) = name.as_str() else { return };
     let policy = findings.policy;
     let refusal = match policy.builtin_function(name) {
-        _ if policy.is_never_a_column(name) => Some(user_code(None, name)),
+        _ if findings.is_offline() && policy.is_never_a_column(name) => Some(user_code(None, name)),
         _ if SAMPLING_METHODS.contains(&name) => None,
         BuiltinFunction::Refused(_) => Some(refused(name)),
         // A function that returns rows of which not all columns are shown.
@@ -270,6 +275,7 @@ pub(super) fn judge_as_set(
             None => NewValue::Unknown,
         },
     };
+    findings.searched.extend(setting::searched_by(name, &value));
     match setting::judge_change(findings.policy, name, &value) {
         Ok(Change::Plain) => None,
         Ok(Change::Habit(habit)) => {

@@ -9,10 +9,13 @@ use pg_raw_parse::{Node, nodes};
 use crate::policy::file::{Policy, SecondOpinion};
 use crate::policy::reason::Reason;
 use crate::policy::sql::expression::Findings;
+use crate::policy::sql::identity::judge_identity;
 use crate::policy::sql::prescan::{Caps, ScanRefusal, prescan};
 use crate::policy::sql::second_reader::{FirstReading, Opinion, second_opinion, sees_write};
 use crate::policy::sql::statement::{Parameters, Reading, is_reset, read_statement};
-use crate::policy::sql::{Digest, JudgedSql, Judgement, Piece, SyntaxSince, digest, position};
+use crate::policy::sql::{
+    Digest, JudgedSql, Judgement, Piece, SyntaxSince, World, digest, position,
+};
 use crate::policy::verdict::{Cleared, Denial, SqlFault, Verdict};
 
 /// Most names of relations, and of functions, that the audit log takes from one text.
@@ -24,9 +27,15 @@ const MAX_NAMES: usize = 64;
 /// are measured for that. Texts near the longest take a tenth of a second, half a second at worst.
 #[must_use]
 pub fn judge_sql(policy: &Policy, text: &[u8]) -> JudgedSql {
+    judge_sql_in(policy, World::Offline, text)
+}
+
+/// The same, where the database is known.
+#[must_use]
+pub fn judge_sql_in(policy: &Policy, world: World<'_>, text: &[u8]) -> JudgedSql {
     let caps = Caps { bytes: policy.limits.statement_bytes, ..Caps::default() };
     match prescan(text, caps) {
-        Ok(text) => judge_text(policy, text),
+        Ok(text) => judge_text(policy, world, text),
         Err(refusal) => {
             let fingerprint = digest::fingerprint(&String::from_utf8_lossy(text));
             let digest = Digest { fingerprint, ..Digest::default() };
@@ -46,11 +55,11 @@ fn scan_denial(refusal: ScanRefusal) -> Denial {
     Denial::new(reason, operation, "limits")
 }
 
-fn judge_text(policy: &Policy, text: &str) -> JudgedSql {
+fn judge_text(policy: &Policy, world: World<'_>, text: &str) -> JudgedSql {
     // The bindings panic where PostgreSQL's walker meets a node it does not know. Nothing that they
     // were doing is used afterwards.
     let judged = catch_unwind(|| match pg_raw_parse::parse(text) {
-        Ok(tree) => read_tree(policy, text, &tree),
+        Ok(tree) => read_tree(policy, world, text, &tree),
         Err(error) => unparsed(text, &error.to_string()),
     });
     judged.unwrap_or_else(|_| {
@@ -89,14 +98,28 @@ fn parser_message(error: &str) -> &str {
     error.strip_prefix("Invalid statement: ").unwrap_or(error)
 }
 
-fn read_tree(policy: &Policy, text: &str, tree: &pg_raw_parse::ParseResult) -> JudgedSql {
+fn read_tree(
+    policy: &Policy,
+    world: World<'_>,
+    text: &str,
+    tree: &pg_raw_parse::ParseResult,
+) -> JudgedSql {
     let statements: Vec<&nodes::RawStmt> = tree.iter().collect();
     // A string of nothing but clean-up is what pools send; its members alone are not that.
     let all_reset = statements.iter().all(|statement| is_reset(statement.stmt()));
     let cleaning = if statements.len() > 1 && all_reset { Cleaning::Only } else { Cleaning::No };
-    let mut reader = TextReader::new(policy, text);
+    let mut reader = TextReader::new(policy, world, text);
     for statement in &statements {
         reader.read(statement, cleaning);
+    }
+    if reader.refusal.is_none()
+        && let World::Database { catalog, reach, .. } = world
+    {
+        // Names are looked up wherever the text itself may have led the search.
+        let reach = reach.widened(&reader.searched);
+        reader.refusal = statements.iter().find_map(|statement| {
+            judge_identity(policy, (catalog, &reach), &reader.ctes, statement.stmt())
+        });
     }
     reader.finish()
 }
@@ -111,6 +134,7 @@ enum Cleaning {
 /// Reads the statements of a text one after another.
 struct TextReader<'t> {
     policy: &'t Policy,
+    world: World<'t>,
     text: &'t str,
     pieces: Vec<Piece>,
     refusal: Option<Denial>,
@@ -119,14 +143,16 @@ struct TextReader<'t> {
     ctes: BTreeSet<String>,
     operation: Option<String>,
     syntax_since: Option<SyntaxSince>,
+    searched: Vec<String>,
     /// Bytes and characters of the text that are counted already.
     counted: (usize, usize),
 }
 
 impl<'t> TextReader<'t> {
-    const fn new(policy: &'t Policy, text: &'t str) -> Self {
+    const fn new(policy: &'t Policy, world: World<'t>, text: &'t str) -> Self {
         Self {
             policy,
+            world,
             text,
             pieces: Vec::new(),
             refusal: None,
@@ -135,12 +161,13 @@ impl<'t> TextReader<'t> {
             ctes: BTreeSet::new(),
             operation: None,
             syntax_since: None,
+            searched: Vec::new(),
             counted: (0, 0),
         }
     }
 
     fn read(&mut self, statement: &nodes::RawStmt, cleaning: Cleaning) {
-        let mut findings = Findings::new(self.policy);
+        let mut findings = Findings::new(self.policy, self.world);
         let reading = match statement.stmt() {
             Node::SelectStmt(_) if cleaning == Cleaning::Only => Reading::of_reset(&mut findings),
             node => read_statement(node, &mut findings),
@@ -157,6 +184,7 @@ impl<'t> TextReader<'t> {
         self.relations.append(&mut findings.relations);
         self.functions.append(&mut findings.functions);
         self.ctes.append(&mut findings.ctes);
+        self.searched.append(&mut findings.searched);
         if self.refusal.is_none() {
             self.refusal = findings.refusal.take();
         }
@@ -223,6 +251,11 @@ impl<'t> TextReader<'t> {
                 pieces: self.pieces,
                 digest: Arc::clone(&digest),
                 syntax_since: self.syntax_since,
+                searched: self.searched,
+                stamp: match self.world {
+                    World::Database { stamp, .. } => stamp,
+                    World::Offline => 0,
+                },
             }))),
         };
         JudgedSql { verdict, digest }

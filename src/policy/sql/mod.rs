@@ -3,14 +3,20 @@
 //! Road: [`prescan`] (length, encoding, nesting; linear) → [`judge`] (PostgreSQL's own grammar) →
 //! [`statement`] (default deny over statements) with [`transaction`] and [`variable`] →
 //! [`expression`] (default deny over the nodes of a query) with [`function`], [`setting`] and
-//! [`columns`] → [`second_reader`] (an independent parser that must not see more) → [`Judgement`].
+//! [`columns`] → where the database is known, [`identity`] with [`sources`],
+//! [`operators`] and [`types`] (default deny
+//! over what names turn out to be; [`proof`] says what is proved) → [`second_reader`] (an independent parser that must not see more) → [`Judgement`].
 
 mod columns;
 mod expression;
 mod function;
+mod identity;
 mod judge;
+mod operators;
+mod sources;
 mod statement;
 mod transaction;
+mod types;
 mod variable;
 mod verb;
 
@@ -20,15 +26,33 @@ pub mod keyword;
 pub mod lexer;
 pub mod position;
 pub mod prescan;
+pub mod proof;
 pub mod second_reader;
 pub mod setting;
 
 use std::sync::Arc;
 
+use crate::policy::catalog::{Catalog, Reach};
 use crate::policy::verdict::{Denial, Verdict};
 
 pub use crate::policy::sql::function::is_scalar_type;
-pub use crate::policy::sql::judge::judge_sql;
+pub use crate::policy::sql::judge::{judge_sql, judge_sql_in};
+
+/// What is known of the database in which a text would run.
+#[derive(Clone, Copy, Debug)]
+pub enum World<'w> {
+    /// Its catalog, and the schemas in which names without one may be found.
+    Database {
+        /// The catalog.
+        catalog: &'w Catalog,
+        /// The schemas.
+        reach: &'w Reach,
+        /// Which state of both this is.
+        stamp: u64,
+    },
+    /// Nothing: names are taken for what the policy says of them.
+    Offline,
+}
 
 /// What a text that was let through is made of, in order. Empty for a text without statements.
 #[derive(Debug)]
@@ -41,6 +65,10 @@ pub struct Judgement {
     pub digest: Arc<Digest>,
     /// Syntax in it that older servers take for the call of a function.
     pub syntax_since: Option<SyntaxSince>,
+    /// Schemas that it makes the session search.
+    pub searched: Vec<String>,
+    /// The state of the database under which it was judged.
+    pub stamp: u64,
 }
 
 /// Words that are syntax from one version of PostgreSQL on, and were ordinary names before: an older

@@ -199,6 +199,22 @@ fn is_safe_path(value: &NewValue) -> bool {
     }
 }
 
+/// The schemas that a change makes the session search, cut where the server cuts names.
+pub(super) fn searched_by(name: &str, value: &NewValue) -> Vec<String> {
+    match value {
+        NewValue::Words(words) if name.eq_ignore_ascii_case("search_path") => {
+            words.iter().map(|schema| clipped(schema).to_owned()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Names have at most 63 bytes (`NAMEDATALEN` less one); a character is not cut in two.
+fn clipped(name: &str) -> &str {
+    let end = (0..=63.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    end.and_then(|end| name.get(..end)).unwrap_or(name)
+}
+
 /// Splits the text of a `search_path` as the server does: commas, white space, quoted names.
 /// `None` if it is not a list of names.
 #[must_use]

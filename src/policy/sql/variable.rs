@@ -9,7 +9,7 @@ use crate::policy::reason::Reason;
 use crate::policy::sql::PieceKind;
 use crate::policy::sql::expression::{Findings, split_name};
 use crate::policy::sql::function::{judge_as_set, string_constant};
-use crate::policy::sql::setting::{Change, NewValue, judge_change};
+use crate::policy::sql::setting::{Change, NewValue, judge_change, searched_by};
 use crate::policy::sql::statement::{Reading, snapshots_pass};
 use crate::policy::sql::transaction::{self, Modes};
 use crate::policy::verdict::Denial;
@@ -37,6 +37,7 @@ fn refuse(name: &str, findings: &mut Findings<'_>) -> Reading {
 
 fn change(name: &str, value: &NewValue, findings: &mut Findings<'_>) -> Reading {
     let reading = Reading::of(PieceKind::Quiet, "SET");
+    findings.searched.extend(searched_by(name, value));
     match judge_change(findings.policy, name, value) {
         Ok(Change::Plain) => reading,
         Ok(Change::Instead(text, habit)) => {

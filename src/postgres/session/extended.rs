@@ -40,7 +40,7 @@ impl Core {
                 self.close(&target, out);
                 Ok(Phase::Series)
             }
-            ClientMessage::Execute(portal) => self.execute(portal, raw, out),
+            ClientMessage::Execute(portal) => self.execute(portal, raw, ports, out),
             ClientMessage::Sync => {
                 self.sync(out);
                 Ok(Phase::AwaitReady(After::Client))
@@ -64,16 +64,19 @@ impl Core {
             self.names.apply(Change::DropStatement(String::new()));
         }
         let judged = ports.judge.judge(parse.sql);
+        let of_types = ports.judge.judge_types(parse.parameter_types);
         let asked = Asked {
             message: 'P',
             text: std::str::from_utf8(parse.sql).ok(),
             bytes: parse.sql.len(),
             digest: &judged.digest,
         };
-        let cleared = match &judged.verdict {
-            Verdict::Allow(cleared) => cleared,
-            Verdict::Deny(denial) => return Err(self.deny(denial, &asked, ports)),
-            Verdict::Fault(fault) => {
+        let cleared = match (&judged.verdict, &of_types) {
+            (Verdict::Allow(_), Some(denial)) | (Verdict::Deny(denial), _) => {
+                return Err(self.deny(denial, &asked, ports));
+            }
+            (Verdict::Allow(cleared), None) => cleared,
+            (Verdict::Fault(fault), _) => {
                 return Err(self.fault(Complaint::of_sql(fault), &asked, ports));
             }
         };
@@ -123,6 +126,9 @@ impl Core {
         if let Some(complaint) = self.no_room(&Target::Portal(bind.portal)) {
             return Err(complaint);
         }
+        if let Some(complaint) = self.outdated(&prepared, ports) {
+            return Err(complaint);
+        }
         // The verdict on a Parse of this very series covers the first run.
         let ordinal = if self.fresh.take() == Some(prepared.ordinal) {
             prepared.ordinal
@@ -149,6 +155,35 @@ impl Core {
         let change = Change::Portal(bind.portal.to_owned(), Box::new(portal));
         self.expect(Reply::Bound, Show::All, change, 0);
         Ok(Phase::Series)
+    }
+
+    /// Judges a statement that was prepared under another state of the database, or another
+    /// `search_path`, again: the server plans it anew, and names may lead elsewhere now.
+    fn outdated(&mut self, prepared: &Prepared, ports: &mut Ports<'_>) -> Option<Complaint> {
+        let judgement = prepared.cleared.request();
+        if judgement.stamp == ports.judge.stamp() {
+            return None;
+        }
+        let judged = ports.judge.judge(judgement.text.as_bytes());
+        let Verdict::Deny(denial) = &judged.verdict else { return None };
+        let asked = Asked {
+            message: 'B',
+            text: Some(&judgement.text),
+            bytes: judgement.text.len(),
+            digest: &judged.digest,
+        };
+        Some(self.deny(denial, &asked, ports))
+    }
+
+    /// The same for what an `EXECUTE` names.
+    pub(super) fn outdated_execute(
+        &mut self,
+        kind: &PieceKind,
+        ports: &mut Ports<'_>,
+    ) -> Option<Complaint> {
+        let PieceKind::Execute { name, .. } = kind else { return None };
+        let prepared = self.statement(name)?;
+        self.outdated(&prepared, ports)
     }
 
     /// Why this cannot run as the session stands.
@@ -211,9 +246,16 @@ impl Core {
         self.expect(Reply::Closed, Show::All, change, 0);
     }
 
-    fn execute(&mut self, name: &str, raw: &[u8], out: &mut Outbox) -> Result<Phase, Complaint> {
+    fn execute(
+        &mut self,
+        name: &str,
+        raw: &[u8],
+        ports: &mut Ports<'_>,
+        out: &mut Outbox,
+    ) -> Result<Phase, Complaint> {
         let portal = self.portal(name).ok_or_else(|| no_portal(name))?;
-        if let Some(complaint) = self.cannot_run(&portal.kind) {
+        let outdated = self.outdated_execute(&portal.kind, ports);
+        if let Some(complaint) = outdated.or_else(|| self.cannot_run(&portal.kind)) {
             return Err(complaint);
         }
         out.forward_execute(raw, &portal);

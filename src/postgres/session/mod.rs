@@ -40,13 +40,19 @@ const MAX_AWAITED: usize = 65_536;
 /// Who answers whether a text is a read.
 pub trait Judge {
     /// The verdict on a text that may not even be UTF-8.
-    fn judge(&self, text: &[u8]) -> Arc<JudgedSql>;
+    fn judge(&mut self, text: &[u8]) -> Arc<JudgedSql>;
+
+    /// Which state of the database holds now: a verdict of another one must be given anew.
+    fn stamp(&mut self) -> u64;
+
+    /// The refusal of parameters of these types: numbers of four bytes each.
+    fn judge_types(&mut self, types: &[u8]) -> Option<Denial>;
 }
 
 /// What a session needs from the world for one step.
 pub struct Ports<'a> {
     /// Answers whether a text is a read.
-    pub judge: &'a dyn Judge,
+    pub judge: &'a mut dyn Judge,
     /// Takes the record before the act.
     pub ledger: &'a mut dyn Ledger,
 }

@@ -78,6 +78,11 @@ impl Core {
             let complaint = self.deny(&denial, &asked, ports);
             return self.complain_simple(&complaint, out);
         }
+        let mut executed = cleared.request().pieces.iter().map(|piece| &piece.kind);
+        let outdated = executed.find_map(|kind| self.outdated_execute(kind, ports));
+        if let Some(complaint) = outdated {
+            return self.complain_simple(&complaint, out);
+        }
         let statements = cleared.request().pieces.len();
         let shared = self.take_share(statements, &asked, ports);
         let receipt = match shared.and_then(|()| self.allow(&asked, ports)) {

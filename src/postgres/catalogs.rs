@@ -1,0 +1,246 @@
+//! The catalogs of the databases behind the gate, read once for each state and shared by all
+//! sessions, and the judge that a session asks.
+//!
+//! A login finds out whether its database has changed, reads it if so, and from then on every session
+//! of that database is judged by the new state. Verdicts are kept for one state and one reach of the
+//! search path, and dropped with them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::policy::catalog::facts::{Facts, Item, Oid};
+use crate::policy::catalog::{Catalog, Reach};
+use crate::policy::file::Policy;
+use crate::policy::reason::Reason;
+use crate::policy::sql::JudgedSql;
+use crate::policy::sql::proof::prove;
+use crate::policy::sql::setting::split_path;
+use crate::policy::verdict::{Denial, Verdict};
+use crate::postgres::catalog::{Standing, facts_question, learn, revision_question};
+use crate::postgres::dismissal::Dismissal;
+use crate::postgres::frame::{ProtocolViolation, next_server_frame};
+use crate::postgres::session::Judge;
+use crate::postgres::verdicts::Verdicts;
+use crate::postgres::wire::Wire;
+
+/// Reaches of one database for which verdicts are kept at the same time: 32. Sessions of one
+/// application share theirs; who sets many search paths starts anew.
+const MAX_REACHES: usize = 32;
+
+/// The databases behind a gate.
+pub struct Catalogs {
+    policy: Arc<Policy>,
+    databases: Mutex<HashMap<String, Arc<Database>>>,
+}
+
+/// One database.
+struct Database {
+    policy: Arc<Policy>,
+    known: RwLock<Arc<Known>>,
+    /// The last stamp given to a memory of verdicts.
+    stamps: AtomicU64,
+    /// Held by the login that reads the catalog; the others of the same moment wait for it.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// One state of a database.
+struct Known {
+    catalog: Arc<Catalog>,
+    memories: Mutex<HashMap<Reach, Arc<Verdicts>>>,
+}
+
+impl Catalogs {
+    /// No database is known yet.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self { policy, databases: Mutex::default() }
+    }
+
+    /// Finds out on a session that has just logged in what its database holds, and makes the judge of
+    /// that session. Not cancel-safe.
+    ///
+    /// # Errors
+    /// When the server does not answer as expected: then there is no session.
+    pub async fn judge_for<S>(
+        &self,
+        database: &str,
+        server: &mut Wire<S>,
+        for_client: &mut Vec<u8>,
+    ) -> Result<SessionJudge, Dismissal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let database = self.database(database);
+        let mut standing = None;
+        ask(server, &revision_question(), for_client, &mut |row| {
+            standing = Standing::read(row);
+            standing.as_ref().map(drop)
+        })
+        .await?;
+        let standing = standing.ok_or(Dismissal::CatalogUnread)?;
+        if database.revision() != standing.revision {
+            let _reading = database.reading.lock().await;
+            // Another login may have read it meanwhile.
+            if database.revision() != standing.revision {
+                let mut facts = Facts::default();
+                ask(server, &facts_question(), for_client, &mut |row| learn(&mut facts, row).ok())
+                    .await?;
+                let catalog = prove(&self.policy, standing.revision, facts);
+                database.replace(catalog);
+            }
+        }
+        let searched = split_path(&standing.search_path).ok_or(Dismissal::CatalogUnread)?;
+        let schemas = searched.into_iter().chain([standing.user]).collect();
+        Ok(SessionJudge::new(database, Reach::Schemas(schemas)))
+    }
+
+    fn database(&self, name: &str) -> Arc<Database> {
+        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = databases.entry(name.to_owned()).or_insert_with(|| {
+            let known = Known { catalog: Arc::default(), memories: Mutex::default() };
+            Arc::new(Database {
+                policy: Arc::clone(&self.policy),
+                known: RwLock::new(Arc::new(known)),
+                stamps: AtomicU64::default(),
+                reading: tokio::sync::Mutex::default(),
+            })
+        });
+        Arc::clone(database)
+    }
+}
+
+/// Asks a question and hands each row on. An error is not passed on, for the client has asked nothing.
+async fn ask<S>(
+    server: &mut Wire<S>,
+    question: &[u8],
+    for_client: &mut Vec<u8>,
+    on_row: &mut (dyn FnMut(&[u8]) -> Option<()> + Send),
+) -> Result<(), Dismissal>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    server.send(question).await.map_err(|_| Dismissal::ServerDown)?;
+    let mut answered = Answered::Whole;
+    loop {
+        let Some(message) = server.take(next_server_frame)? else {
+            server.more().await.map_err(|_| Dismissal::ServerDown)?;
+            continue;
+        };
+        match message.kind {
+            b'D' => {
+                if on_row(message.body()).is_none() {
+                    answered = Answered::Not;
+                }
+            }
+            b'T' | b'C' => {}
+            b'N' | b'A' => for_client.extend_from_slice(&message.raw),
+            b'E' => answered = Answered::Not,
+            b'Z' => break,
+            _ => return Err(ProtocolViolation::UnexpectedAnswer.into()),
+        }
+    }
+    match answered {
+        Answered::Whole => Ok(()),
+        Answered::Not => Err(Dismissal::CatalogUnread),
+    }
+}
+
+/// Whether an answer can be relied on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    Not,
+    Whole,
+}
+
+impl Database {
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn revision(&self) -> String {
+        self.known().catalog.revision().to_owned()
+    }
+
+    fn replace(&self, catalog: Catalog) {
+        let known = Known { catalog: Arc::new(catalog), memories: Mutex::default() };
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+    }
+
+    fn verdicts(&self, known: &Known, reach: &Reach) -> Arc<Verdicts> {
+        let mut memories = known.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        if memories.len() >= MAX_REACHES && !memories.contains_key(reach) {
+            memories.clear();
+        }
+        let verdicts = memories.entry(reach.clone()).or_insert_with(|| {
+            let (policy, catalog) = (Arc::clone(&self.policy), Arc::clone(&known.catalog));
+            let stamp = self.stamps.fetch_add(1, Ordering::Relaxed) + 1;
+            Arc::new(Verdicts::in_database(policy, catalog, reach.clone(), stamp))
+        });
+        Arc::clone(verdicts)
+    }
+}
+
+/// The judge of one session: knows the present state of its database, and where the session may look
+/// for names.
+pub struct SessionJudge {
+    database: Arc<Database>,
+    known: Arc<Known>,
+    reach: Reach,
+    verdicts: Arc<Verdicts>,
+}
+
+impl SessionJudge {
+    fn new(database: Arc<Database>, reach: Reach) -> Self {
+        let known = database.known();
+        let verdicts = database.verdicts(&known, &reach);
+        Self { database, known, reach, verdicts }
+    }
+
+    /// Takes the newest state of the database.
+    fn catch_up(&mut self) {
+        let known = self.database.known();
+        if !Arc::ptr_eq(&known, &self.known) {
+            self.known = known;
+            self.verdicts = self.database.verdicts(&self.known, &self.reach);
+        }
+    }
+}
+
+impl Judge for SessionJudge {
+    fn judge(&mut self, text: &[u8]) -> Arc<JudgedSql> {
+        self.catch_up();
+        let judged = self.verdicts.verdict(text);
+        if let Verdict::Allow(cleared) = &judged.verdict
+            && !cleared.request().searched.is_empty()
+        {
+            let wider = self.reach.widened(&cleared.request().searched);
+            if wider != self.reach {
+                self.reach = wider;
+                self.verdicts = self.database.verdicts(&self.known, &self.reach);
+            }
+        }
+        judged
+    }
+
+    fn stamp(&mut self) -> u64 {
+        self.catch_up();
+        self.verdicts.stamp()
+    }
+
+    fn judge_types(&mut self, types: &[u8]) -> Option<Denial> {
+        self.catch_up();
+        let (numbers, _) = types.as_chunks::<4>();
+        let mut numbers = numbers.iter().map(|number| Oid(u32::from_be_bytes(*number)));
+        let catalog = &self.known.catalog;
+        // What the catalog does not know may be new.
+        let suspect = numbers.find(|of| {
+            let known = of.is_builtin() || catalog.type_of(*of).is_some();
+            !known || catalog.is_suspect(Item::Input(*of))
+        })?;
+        let name = catalog.type_of(suspect).map_or("of a parameter", |fact| fact.name.as_str());
+        Some(Denial::new(Reason::SqlUserCode, format!("type {name}"), "functions.listed"))
+    }
+}
