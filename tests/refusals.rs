@@ -202,7 +202,7 @@ async fn refusals_beyond_the_limit_are_answered_late_and_the_last_one_ends_the_s
     let mut pump = Pump::new(Wire::new(gate_client), Wire::new(gate_server), session, b"");
     let gate = async {
         let mut log = working_log();
-        let mut ports = Ports { judge: &DenyAll, ledger: &mut log };
+        let mut ports = Ports { judge: &mut DenyAll, ledger: &mut log };
         poll_fn(|context| pump.poll(context, &mut ports)).await
     };
     let begin = Instant::now();
