@@ -48,7 +48,8 @@ const PURE_GATE: [&str; 13] = [
     "startup",
     "users",
 ];
-const PURE_AUDIT: [&str; 6] = ["event", "json", "line", "merkle", "note", "redact"];
+const PURE_AUDIT: [&str; 8] =
+    ["event", "export", "json", "line", "merkle", "note", "redact", "report"];
 
 /// What a pure module may not name, word by word.
 const IMPURE_WORDS: [&str; 15] = [

@@ -15,7 +15,9 @@
 mod archive;
 mod desk;
 pub mod event;
+pub mod export;
 pub mod files;
+pub mod filter;
 mod json;
 mod keeper;
 pub mod keeping;
@@ -26,6 +28,7 @@ pub mod merkle;
 pub mod note;
 mod process;
 pub mod redact;
+pub mod report;
 mod segment;
 pub mod verify;
 mod writer;

@@ -1,6 +1,12 @@
 //! `rowarden audit`: what an auditor does with a log, without the gate that writes it.
 
+mod export;
+mod human;
 mod proof;
+mod query;
+mod report;
+mod select;
+mod tail;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
@@ -24,8 +30,12 @@ pub(super) struct Audit {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Export(export::Export),
     Keygen(proof::Keygen),
     Prove(proof::Prove),
+    Query(query::Query),
+    Report(report::Report),
+    Tail(tail::Tail),
     Verify(proof::Verify),
 }
 
@@ -35,8 +45,12 @@ enum Command {
 /// When `out` cannot be written.
 pub(super) fn run(audit: &Audit, out: &mut impl Write) -> io::Result<Exit> {
     match &audit.command {
+        Command::Export(export) => export::run(export, out),
         Command::Keygen(keygen) => proof::keygen(keygen, out),
         Command::Prove(prove) => proof::prove(prove, out),
+        Command::Query(query) => query::run(query, out),
+        Command::Report(report) => report::run(report, out),
+        Command::Tail(tail) => tail::run(tail, out),
         Command::Verify(verify) => proof::verify(verify, out),
     }
 }
