@@ -10,7 +10,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -207,8 +207,10 @@ fn the_query_of_a_client_that_vanishes_is_cancelled() {
     let cluster = cluster_with_ann();
     let gate = GateSetup::before(&[socket_of(&cluster)]).start();
 
-    // A client that closes, one that says goodbye first, one that had more to say.
-    for last_words in [Vec::new(), message::terminate(), message::query("SELECT 1").repeat(10)] {
+    // A client that closes, one that says goodbye first, one that had more to say, and one that had so
+    // much more to say that the gate has not read it all.
+    let more = message::query("SELECT 1");
+    for last_words in [Vec::new(), message::terminate(), more.repeat(10), more.repeat(20_000)] {
         let (mut stream, pid) = bare_client(gate.address());
         stream.write_all(&message::query(ENDLESS)).unwrap();
         stream.read_exact(&mut [0]).unwrap();
@@ -217,9 +219,32 @@ fn the_query_of_a_client_that_vanishes_is_cancelled() {
         stream.write_all(&last_words).unwrap();
         drop(stream);
 
-        wait_for("the query to be cancelled", || (!is_at_work(&cluster, pid)).then_some(()));
+        wait_for(&format!("the query to be cancelled behind {} bytes", last_words.len()), || {
+            (!is_at_work(&cluster, pid)).then_some(())
+        });
     }
-    assert_eq!(gate.stop().of_kind("session.close").len(), 3);
+    assert_eq!(gate.stop().of_kind("session.close").len(), 4);
+}
+
+/// Scripts send a query and close their half: `printf … | nc`.
+#[test]
+fn a_client_that_only_sends_no_more_gets_its_answers() {
+    let cluster = cluster_with_ann();
+    let gate = GateSetup::before(&[socket_of(&cluster)]).start();
+    let slow = "SELECT 'first'; SELECT 'last' FROM generate_series(1, 2000000) OFFSET 1999999";
+    let (mut stream, _) = bare_client(gate.address());
+    stream.write_all(&[message::query(slow), message::query("SELECT 'more'")].concat()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+
+    for word in ["first", "last", "more"] {
+        assert!(heard.windows(word.len()).any(|bytes| bytes == word.as_bytes()), "{word}");
+    }
+    assert!(heard.ends_with(b"Z\0\0\0\x05I"), "the last answer is whole");
+    let ends = gate.stop();
+    assert_eq!(ends.of_kind("db.cancel").len(), 0);
 }
 
 /// Reads a packet without a type byte, or with one.

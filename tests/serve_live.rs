@@ -240,3 +240,18 @@ fn a_second_gate_does_not_write_into_the_log_of_the_first() {
     assert!(said.contains("another process writes the audit log"), "{said}");
     assert_eq!(gate.stop(), Some(0));
 }
+
+#[test]
+fn a_promise_of_more_places_than_there_are_descriptors_ends_with_64_and_says_what_would_do() {
+    let (folder, file) = configured(None, "127.0.0.1:0", "postgres://127.0.0.1:5432");
+    let program = env!("CARGO_BIN_EXE_rowarden");
+    let shell = format!("ulimit -n 1000 && exec {program} serve --config {}", file.display());
+
+    let (exit, said) = ending(Command::new("sh").args(["-c", &shell]));
+
+    assert_eq!(exit, Some(64), "{said}");
+    let promise =
+        "max_connections = 2000 needs 4200 file descriptors, and this process may have 1000";
+    assert!(said.contains(promise) && said.contains("at most 400"), "{said}");
+    assert!(!folder.path().join("audit").exists(), "no log is begun for a gate that never was");
+}

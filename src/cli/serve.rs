@@ -17,7 +17,7 @@ use crate::cli::access::Access;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
 use crate::config::Config;
-use crate::listen::{Address, ListenError, Listener};
+use crate::listen::{Address, ListenError, Listener, descriptors};
 use crate::policy::file::Policy;
 
 /// Run every gate that the configuration names, until SIGTERM or SIGINT
@@ -77,6 +77,10 @@ where
             return Ok(Exit::BadConfiguration);
         }
     };
+    if let Err(error) = descriptors::reserve(config.postgres.max_connections) {
+        complain(&with_cause(&error));
+        return Ok(Exit::BadConfiguration);
+    }
     let runtime = runtime()?;
     // On a worker, whose stack is made for judging; the main thread's is not.
     let worker = runtime.spawn(async move {

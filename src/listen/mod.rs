@@ -1,6 +1,7 @@
 //! Where connections come in: addresses are bound, connections accepted and counted.
 
 pub mod certificate;
+pub mod descriptors;
 pub mod limits;
 pub mod stream;
 pub mod tls;
@@ -127,6 +128,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                stream::watch_peer(&stream)?;
                 Ok((Stream::Tcp(stream), Peer::Tcp(address)))
             }
             Self::Unix(listener, _) => {

@@ -1,9 +1,13 @@
 //! A byte stream to or from a peer, over TCP or a unix socket, in clear or encrypted.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -33,11 +37,47 @@ impl Stream {
         }
     }
 
+    /// Whether the other side has said that it will send nothing more, though what it has sent may
+    /// not have been read yet.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Tcp(stream) => says_hang_up(stream),
+            Self::Tls(stream) => stream.get_ref().0.stream.has_hung_up(),
+            Self::Unix(stream) => says_hang_up(stream),
+        }
+    }
+
     /// Takes the connection out; [`Stream::Closed`] stays behind.
     #[must_use]
     pub const fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Closed)
     }
+}
+
+fn says_hang_up(socket: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+    let at_once = Timespec::default();
+    poll(&mut asked, Some(&at_once)).is_ok_and(|answers| answers > 0)
+}
+
+/// How long a peer may be silent before the system asks whether it is still there: 60 s, then every
+/// 10 s, three times. A machine that lost its power says nothing; without this its session, and the
+/// transaction in it, would last for ever.
+const SILENCE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(10), 3);
+
+/// Has the system notice when the machine at the other end is gone.
+///
+/// # Errors
+/// When the system refuses.
+pub fn watch_peer(stream: &TcpStream) -> io::Result<()> {
+    let (silence, interval, times) = SILENCE;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, silence)?;
+    sockopt::set_tcp_keepintvl(stream, interval)?;
+    sockopt::set_tcp_keepcnt(stream, times)?;
+    Ok(())
 }
 
 /// A connection of which some bytes have been read already; they come first once more.

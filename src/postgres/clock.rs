@@ -47,6 +47,8 @@ impl From<&Limits> for Patience {
 pub enum Due {
     /// What the session is waiting for.
     Pace(Pace),
+    /// The time until somebody looks whether the client is still there.
+    Look,
     /// Bytes that a peer does not take.
     Stall,
 }
@@ -68,12 +70,14 @@ pub(super) struct Clock {
     /// What the session is waiting for, and since when; only if that may end.
     waiting: Option<(Pace, Instant)>,
     standing_since: Option<Instant>,
+    /// When to look whether the client is still there.
+    look_at: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
     pub(super) const fn new(patience: Patience) -> Self {
-        Self { patience, waiting: None, standing_since: None, alarm: None }
+        Self { patience, waiting: None, standing_since: None, look_at: None, alarm: None }
     }
 
     /// Takes note of how things stand.
@@ -94,6 +98,21 @@ impl Clock {
     /// What was due has been seen to: its time begins anew.
     pub(super) fn restart(&mut self) {
         self.waiting = self.waiting.map(|(pace, _)| (pace, Instant::now()));
+    }
+
+    /// Somebody wants to look whether the client is still there, so much later.
+    pub(super) fn look_in(&mut self, wait: Duration) {
+        self.look_at = Instant::now().checked_add(wait);
+    }
+
+    /// Nobody has to look.
+    pub(super) const fn look_no_more(&mut self) {
+        self.look_at = None;
+    }
+
+    /// Whether somebody will look.
+    pub(super) const fn will_look(&self) -> bool {
+        self.look_at.is_some()
     }
 
     /// Becomes ready when something has lasted too long.
@@ -120,7 +139,8 @@ impl Clock {
         let stall = self
             .standing_since
             .and_then(|since| Some((Due::Stall, since.checked_add(self.patience.stall?)?)));
-        [pace, stall].into_iter().flatten().min_by_key(|(_, at)| *at)
+        let look = self.look_at.map(|at| (Due::Look, at));
+        [pace, stall, look].into_iter().flatten().min_by_key(|(_, at)| *at)
     }
 
     const fn limit_of(&self, pace: Pace) -> Option<Duration> {

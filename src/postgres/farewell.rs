@@ -63,7 +63,9 @@ fn end_overdue(due: Due, ledger: &mut dyn Ledger) -> Complaint {
         Due::Pace(Pace::Settling | Pace::Working(_)) => {
             (Reason::LimitTime, "terminating connection: the server does not stop the statement")
         }
-        Due::Stall => (Reason::LimitStalled, "terminating connection on which nothing moves"),
+        Due::Look | Due::Stall => {
+            (Reason::LimitStalled, "terminating connection on which nothing moves")
+        }
     };
     let entry = Entry {
         reason: Some(reason),

@@ -230,7 +230,9 @@ impl Gate {
                 let LoggedIn { pins, key, target, for_client, judge, posture: _ } = logged_in;
                 let limits = &self.parts.limits;
                 let session = Session::new(pins).within(limits).sharing(Box::new(seat));
-                let pump = Pump::new(visit.client, server, session, &for_client).within(limits);
+                let pump = Pump::new(visit.client, server, session, &for_client)
+                    .within(limits)
+                    .noticing(Stream::has_hung_up);
                 Some(Box::new(Conversation { pump, ledger: visit.ledger, key, target, judge }))
             }
             Err(dismissal) => {

@@ -6,6 +6,7 @@
 //! read brought goes out in one write, and a connection without traffic holds no buffers.
 
 mod answer;
+mod departure;
 mod limits;
 
 use std::cell::Cell;
@@ -22,6 +23,7 @@ use crate::postgres::frame::{
     Frame, MAX_CLIENT_FRAME_BYTES, ProtocolViolation, client_frame_within,
 };
 use crate::postgres::outbox::Outbox;
+use crate::postgres::pump::departure::Departure;
 use crate::postgres::reply::Complaint;
 use crate::postgres::session::{Appetite, Ports, RowFate, Session};
 use crate::postgres::wire::{Wire, say_farewell};
@@ -136,6 +138,7 @@ pub struct Pump<C, S> {
     /// Whether bytes have been taken since the last look at the clock.
     flow: Flow,
     turn: Turn,
+    departure: Departure<C>,
     /// Until then the client is neither answered nor listened to.
     pause: Option<Pin<Box<Sleep>>>,
     longest_message: usize,
@@ -168,6 +171,7 @@ where
             clock: Clock::new(Times::default()),
             flow: Flow::Moves,
             turn: Turn::Open,
+            departure: Departure::default(),
             pause: None,
             longest_message: MAX_CLIENT_FRAME_BYTES,
             hearing: Hearing::Hears,
@@ -214,13 +218,22 @@ where
         if self.patience == Patience::EndWhenIdle && self.is_at_rest() {
             return Err(End::ShutDown);
         }
-        Ok(heard.or(asked).or(answered).or(told))
+        let progress = heard.or(asked).or(answered).or(told);
+        if progress == Progress::None {
+            self.watch_client()?;
+        }
+        Ok(progress)
     }
 
     fn is_at_rest(&self) -> bool {
         self.session.as_ref().is_some_and(Session::is_idle)
             && self.from_client.is_empty()
             && self.outbox.pending_for_client().is_empty()
+    }
+
+    /// Whether so much of the client waits that nothing more is read from it.
+    fn is_deaf(&self) -> bool {
+        self.from_client.len() >= MOST_WAITING_BYTES && !self.has_room()
     }
 
     fn appetite(&self) -> Appetite {
@@ -254,19 +267,20 @@ where
             progress = self.hear_kept(ports)?;
         }
         // With room, what is kept is the beginning of one message, whose length has been checked.
-        if self.from_client.len() >= MOST_WAITING_BYTES && !self.has_room() {
+        if self.departure.has_ended() || self.is_deaf() {
             return Ok(progress);
         }
         with_scratch(|scratch| {
             match poll_bytes(&mut self.client, context, scratch) {
                 Poll::Pending => return Ok(progress),
-                Poll::Ready(None) => return Err(End::ClientLeft),
-                Poll::Ready(Some(bytes)) if self.from_client.is_empty() => {
+                Poll::Ready(Received::Broken) => return Err(End::ClientLeft),
+                Poll::Ready(Received::End) => self.hear_the_end(),
+                Poll::Ready(Received::Bytes(bytes)) if self.from_client.is_empty() => {
                     let taken = self.hear(bytes, ports)?;
                     let kept = bytes.get(taken..).unwrap_or_default();
                     self.from_client.extend_from_slice(kept);
                 }
-                Poll::Ready(Some(bytes)) => {
+                Poll::Ready(Received::Bytes(bytes)) => {
                     self.from_client.extend_from_slice(bytes);
                     self.hear_kept(ports)?;
                 }
@@ -360,13 +374,13 @@ where
         with_scratch(|scratch| {
             match poll_bytes(&mut self.server, context, scratch) {
                 Poll::Pending => return Ok(Progress::None),
-                Poll::Ready(None) => return Err(End::ServerLeft),
-                Poll::Ready(Some(bytes)) if self.from_server.is_empty() => {
+                Poll::Ready(Received::Broken | Received::End) => return Err(End::ServerLeft),
+                Poll::Ready(Received::Bytes(bytes)) if self.from_server.is_empty() => {
                     let taken = self.answer(bytes, context, ports)?;
                     let kept = bytes.get(taken..).unwrap_or_default();
                     self.from_server.extend_from_slice(kept);
                 }
-                Poll::Ready(Some(bytes)) => {
+                Poll::Ready(Received::Bytes(bytes)) => {
                     self.from_server.extend_from_slice(bytes);
                     self.answer_kept(context, ports)?;
                 }
@@ -420,20 +434,32 @@ where
     }
 }
 
-/// Bytes that have come; `None` when there will be no more.
+/// What one read brought.
+enum Received<'a> {
+    /// The connection is no more.
+    Broken,
+    Bytes(&'a [u8]),
+    /// There will be no more bytes; in the other direction there may be.
+    End,
+}
+
+/// Reads what has come.
 fn poll_bytes<'a, R: AsyncRead + Unpin>(
     from: &mut R,
     context: &mut Context<'_>,
     scratch: &'a mut [u8],
-) -> Poll<Option<&'a [u8]>> {
+) -> Poll<Received<'a>> {
     let mut buffer = ReadBuf::new(scratch);
     match Pin::new(from).poll_read(context, &mut buffer) {
         Poll::Pending => return Poll::Pending,
-        Poll::Ready(Err(_)) => return Poll::Ready(None),
+        Poll::Ready(Err(_)) => return Poll::Ready(Received::Broken),
         Poll::Ready(Ok(())) => {}
     }
     let count = buffer.filled().len();
-    Poll::Ready(scratch.get(..count).filter(|bytes| !bytes.is_empty()))
+    Poll::Ready(match scratch.get(..count) {
+        Some(bytes) if !bytes.is_empty() => Received::Bytes(bytes),
+        _ => Received::End,
+    })
 }
 
 /// An empty buffer gives its memory back.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::listen::stream::Stream;
+use crate::listen::stream::{Stream, watch_peer};
 
 /// How long a connection attempt may take: 10 s, libpq's usual patience.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +80,7 @@ pub async fn connect_within(address: &UpstreamAddress, patience: Duration) -> io
             UpstreamAddress::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                watch_peer(&stream)?;
                 Ok(Stream::Tcp(stream))
             }
             UpstreamAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),

@@ -92,6 +92,7 @@ where
 
     pub(super) fn on_due(&mut self, due: Due, ports: &mut Ports<'_>) -> Result<(), End> {
         match due {
+            Due::Look => self.look_at_client(),
             Due::Stall | Due::Pace(Pace::Idle | Pace::IdleInTransaction | Pace::Settling) => {
                 Err(End::Overdue(due))
             }
