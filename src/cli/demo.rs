@@ -17,6 +17,9 @@ pub struct Demo {
     /// Print the tour and its result only
     #[arg(long)]
     tour_only: bool,
+    /// Run the stand-in for JIRA alone, without a gate, and print its URL and its token
+    #[arg(long, conflicts_with_all = ["keep", "tour_only", "pg_bin"])]
+    jira_only: bool,
     /// The folder of PostgreSQL's programs
     #[arg(long, value_name = "DIR")]
     pg_bin: Option<PathBuf>,
@@ -27,6 +30,16 @@ pub struct Demo {
 /// # Errors
 /// When `out` cannot be written.
 pub fn run(demo: Demo, out: &mut impl Write) -> io::Result<Exit> {
+    if demo.jira_only {
+        return match demo::run_jira_only(out) {
+            Err(DemoError::Output(error)) => Err(error),
+            Err(error) => {
+                complain(&error.to_string());
+                Ok(Exit::Failed)
+            }
+            Ok(()) => Ok(Exit::Good),
+        };
+    }
     let options = DemoOptions {
         keep: demo.keep,
         tour_only: demo.tour_only,

@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod finder;
 pub mod gate;
+pub mod jira;
 pub mod scratch;
 pub mod tour;
 
@@ -21,6 +22,7 @@ use crate::demo::client::{Client, ClientError, Login};
 use crate::demo::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::demo::finder::{FinderError, Search};
 use crate::demo::gate::{Gate, GateError};
+use crate::demo::jira::JiraSite;
 use crate::demo::tour::report::Report;
 use crate::demo::tour::{Tour, Trail};
 
@@ -77,6 +79,9 @@ pub enum DemoError {
         /// The end of its log.
         log: String,
     },
+    /// The stand-in for JIRA.
+    #[error("cannot start the stand-in for JIRA: {0}")]
+    Jira(#[source] io::Error),
     /// Nobody takes the output.
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
@@ -146,6 +151,20 @@ pub fn run_to(options: &DemoOptions, out: &mut dyn Write) -> Result<Report, Demo
     match &mut gate {
         Some(gate) if options.keep => Err(keep(gate, &owner, steps.out)?),
         _ => Ok(report),
+    }
+}
+
+/// Runs the stand-in for JIRA alone until the process is told to stop, and prints how to reach it.
+///
+/// # Errors
+/// When it cannot be started, or nobody takes the output.
+pub fn run_jira_only(out: &mut dyn Write) -> Result<(), DemoError> {
+    let token = Uuid::new_v4().simple().to_string();
+    let site = JiraSite::start(0, &token).map_err(DemoError::Jira)?;
+    writeln!(out, "{} {token}", site.url())?;
+    out.flush()?;
+    loop {
+        std::thread::park();
     }
 }
 
