@@ -24,8 +24,6 @@ import sys
 import tempfile
 import time
 
-# User code behind catalog objects and connections that the server itself opens are not yet judged.
-NOT_YET_JUDGED = {"side-connection", "user-code"}
 # Functions of these classes stay refused although their volatility says otherwise.
 REFUSED_CLASSES = {"exfil", "file", "internal", "runs-sql", "xid"}
 LEAST_READS_ALLOWED = 99.5
@@ -180,7 +178,8 @@ def _user_exists(name):
 class Gate:
     """`rowarden serve` before a cluster."""
 
-    def __init__(self, binary, folder, upstream_port):
+    def __init__(self, binary, folder, upstream_port, policy=None):
+        """`policy`: a folder with a policy of its own."""
         self.binary = binary
         self.folder = folder
         self.port = free_port()
@@ -189,6 +188,8 @@ class Gate:
         self.log = os.path.join(folder, "gate.log")
         self.process = None
         with open(self.config, "w", encoding="utf-8") as file:
+            if policy:
+                file.write(f'policy_dir = "{policy}"\n\n')
             file.write(
                 "[postgres]\n"
                 f'listen = "127.0.0.1:{self.port}"\n'
@@ -227,7 +228,7 @@ class Gate:
         return lines
 
 
-def run_rows(arguments, corpus, gate_port, cluster, out):
+def run_rows(arguments, corpus, gate_port, cluster, out, only=None):
     """Sends the rows through `gate_port` by the corpora's own runner."""
     command = [
         sys.executable, f"{corpus}/runner.py", "gate", "--port", str(gate_port),
@@ -235,8 +236,8 @@ def run_rows(arguments, corpus, gate_port, cluster, out):
         "--attacks", f"{corpus}/attacks_shared.jsonl", "--reads", f"{corpus}/reads_shared.jsonl",
         "--out", out,
     ]
-    if arguments.only:
-        command += ["--only", arguments.only]
+    if only or arguments.only:
+        command += ["--only", only or arguments.only]
     subprocess.run(command, check=True)
     return json_lines(out)
 
@@ -303,13 +304,47 @@ def show_fault(row, category, title, what):
         print(f"  {'':<16}   step {index}: {said[:200]}")
 
 
+def long_reads(attacks, rows):
+    """Plain reads that are only long: under the shipped policy, whose limit is four hours, they end."""
+    return [
+        row["id"] for row in rows
+        if row["id"] in attacks and attacks[row["id"]].get("policy") == "limit"
+        and row.get("denied_at") is None and attacks[row["id"]].get("min_ms")
+    ]
+
+
+def run_under_a_short_limit(arguments, corpus, cluster, folder, ids):
+    """The same through a gate that gives a statement a few milliseconds; true when all are stopped."""
+    if not ids:
+        return True
+    policy = os.path.join(folder, "short")
+    shutil.copytree(os.path.join(os.path.dirname(__file__), "..", "policy"), policy)
+    path = os.path.join(policy, "readonly.toml")
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r'^statement_time = .*$', 'statement_time = "5ms"', file.read(), flags=re.M)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    short = os.path.join(folder, "gate-short")
+    os.mkdir(short)
+    gate = Gate(arguments.binary, short, cluster.port, policy)
+    gate.start()
+    try:
+        only = f"^({'|'.join(ids)})$"
+        rows = run_rows(arguments, corpus, gate.port, cluster, f"{short}/results.jsonl", only)
+    finally:
+        gate.stop()
+    open_rows = [row["id"] for row in rows if row.get("denied_at") is None]
+    print(f"reads that are only long, at most 5 ms each: {len(rows) - len(open_rows)} of {len(ids)} stopped")
+    return len(rows) == len(ids) and not open_rows
+
+
 def evaluate(rows, corpus, gate):
     """Prints the table of the live half; true when every threshold holds."""
     attacks = {row["id"]: row for row in json_lines(f"{corpus}/attacks_shared.jsonl")}
     audit = gate.audit_lines()
     held, failed = collections.Counter(), collections.Counter()
     faults, reads, refused_reads, events = [], 0, [], 0
-    limits = []
+    limits = long_reads(attacks, rows)
     for row in rows:
         events += sum(len(VIOLATION.findall(text)) for text in words_of(row))
         if row.get("kind") == "read":
@@ -320,21 +355,17 @@ def evaluate(rows, corpus, gate):
             continue
         attack = attacks[row["id"]]
         category = attack["category"]
-        # A plain read that is only long: what stops it is a limit on time, which is not there yet.
-        if attack.get("policy") == "limit" and row.get("denied_at") is None and attack.get("min_ms"):
-            limits.append(row["id"])
+        if row["id"] in limits:
             continue
-        what = [] if category in NOT_YET_JUDGED else list(faults_of_attack(row, category))
-        open_now = bool(what) or (category in NOT_YET_JUDGED and any(faults_of_attack(row, category)))
-        (failed if open_now else held)[category] += 1
+        what = list(faults_of_attack(row, category))
+        (failed if what else held)[category] += 1
         what += unrecorded(row, audit)
         faults += [(row, category, attack["title"], text) for text in what]
     print(f"{'attacks':<18}{'held':>6}{'open':>6}")
     if limits:
-        print(f"  not counted, reads that only a limit on time would stop: {' '.join(limits)}")
+        print(f"  reads that are only long, run again under a short limit below: {' '.join(limits)}")
     for category in sorted(set(held) | set(failed)):
-        note = "  (not yet judged, does not count)" if category in NOT_YET_JUDGED else ""
-        print(f"{category:<18}{held[category]:>6}{failed[category]:>6}{note}")
+        print(f"{category:<18}{held[category]:>6}{failed[category]:>6}")
     print(f"reads: {reads - len(refused_reads)} of {reads} answered")
     print(f"refusals read by the clients: {events}; audit lines: {len(audit)}")
     for row in refused_reads:
@@ -446,6 +477,9 @@ def live(arguments):
         gate.stop()
         keep(arguments, f"{folder}/results.jsonl", *glob.glob(f"{gate.audit}/*.jsonl"), gate.log)
         good &= evaluate(rows, corpus, gate)
+        attacks = {row["id"]: row for row in json_lines(f"{corpus}/attacks_shared.jsonl")}
+        ids = long_reads(attacks, rows)
+        good &= run_under_a_short_limit(arguments, corpus, cluster, folder, ids)
     return good
 
 

@@ -41,6 +41,8 @@ pub struct Limits {
     pub stall_time: Option<Duration>,
     /// How long a login may take in all.
     pub login_time: Duration,
+    /// How long what is known of a database's catalog is taken for its present state without a look.
+    pub catalog_age: Duration,
     /// What all sessions of one principal may use together.
     pub principal: Share,
     /// How many cancel requests of one address are heard in a minute.
@@ -100,6 +102,7 @@ impl Default for Limits {
             idle_time: None,
             stall_time: Some(Duration::from_mins(15)),
             login_time: Duration::from_mins(1),
+            catalog_age: Duration::from_secs(30),
             principal: Share { refusals_per_minute: NonZeroU32::new(60_000), ..Share::default() },
             cancel_requests_per_minute: NonZeroU32::new(1_200),
         }
@@ -132,6 +135,7 @@ impl Limits {
             idle_time: time(section, "idle_time", default.idle_time),
             stall_time: time(section, "stall_time", default.stall_time),
             login_time: bounded_time(section, "login_time", default.login_time),
+            catalog_age: bounded_time(section, "catalog_age", default.catalog_age),
             principal: Share::read(section, default.principal),
             cancel_requests_per_minute: count(
                 section,

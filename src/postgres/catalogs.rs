@@ -8,8 +8,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::policy::catalog::facts::{Facts, Item, Oid};
 use crate::policy::catalog::{Catalog, Reach};
@@ -30,6 +32,9 @@ use crate::postgres::wire::Wire;
 /// application share theirs; who sets many search paths starts anew.
 const MAX_REACHES: usize = 32;
 
+/// How long a session that was busy is left alone before it is asked to look again: 1 s.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// The databases behind a gate.
 pub struct Catalogs {
     policy: Arc<Policy>,
@@ -40,6 +45,7 @@ pub struct Catalogs {
 struct Database {
     policy: Arc<Policy>,
     known: RwLock<Arc<Known>>,
+    looked: Mutex<Instant>,
     /// The last stamp given to a memory of verdicts.
     stamps: AtomicU64,
     /// Held by the login that reads the catalog; the others of the same moment wait for it.
@@ -74,24 +80,8 @@ impl Catalogs {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let database = self.database(database);
-        let mut standing = None;
-        ask(server, &revision_question(), for_client, &mut |row| {
-            standing = Standing::read(row);
-            standing.as_ref().map(drop)
-        })
-        .await?;
-        let standing = standing.ok_or(Dismissal::CatalogUnread)?;
-        if database.revision() != standing.revision {
-            let _reading = database.reading.lock().await;
-            // Another login may have read it meanwhile.
-            if database.revision() != standing.revision {
-                let mut facts = Facts::default();
-                ask(server, &facts_question(), for_client, &mut |row| learn(&mut facts, row).ok())
-                    .await?;
-                let catalog = prove(&self.policy, standing.revision, facts);
-                database.replace(catalog);
-            }
-        }
+        let mut asides = Asides { messages: for_client, reports: Reports::Refuse };
+        let standing = database.look(server, &mut asides).await?;
         let searched = split_path(&standing.search_path).ok_or(Dismissal::CatalogUnread)?;
         let schemas = searched.into_iter().chain([standing.user]).collect();
         Ok(SessionJudge::new(database, Reach::Schemas(schemas)))
@@ -104,6 +94,7 @@ impl Catalogs {
             Arc::new(Database {
                 policy: Arc::clone(&self.policy),
                 known: RwLock::new(Arc::new(known)),
+                looked: Mutex::new(Instant::now()),
                 stamps: AtomicU64::default(),
                 reading: tokio::sync::Mutex::default(),
             })
@@ -112,11 +103,26 @@ impl Catalogs {
     }
 }
 
+/// What the server says between the rows of an answer.
+struct Asides<'a> {
+    messages: &'a mut Vec<u8>,
+    reports: Reports,
+}
+
+/// Whether a changed setting may be reported among them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reports {
+    /// The session is told: a pin may be what has changed.
+    Keep,
+    /// Not at a login, whose reports have been read.
+    Refuse,
+}
+
 /// Asks a question and hands each row on. An error is not passed on, for the client has asked nothing.
 async fn ask<S>(
     server: &mut Wire<S>,
     question: &[u8],
-    for_client: &mut Vec<u8>,
+    asides: &mut Asides<'_>,
     on_row: &mut (dyn FnMut(&[u8]) -> Option<()> + Send),
 ) -> Result<(), Dismissal>
 where
@@ -136,7 +142,10 @@ where
                 }
             }
             b'T' | b'C' => {}
-            b'N' | b'A' => for_client.extend_from_slice(&message.raw),
+            b'N' | b'A' => asides.messages.extend_from_slice(&message.raw),
+            b'S' if asides.reports == Reports::Keep => {
+                asides.messages.extend_from_slice(&message.raw);
+            }
             b'E' => answered = Answered::Not,
             b'Z' => break,
             _ => return Err(ProtocolViolation::UnexpectedAnswer.into()),
@@ -158,6 +167,45 @@ enum Answered {
 impl Database {
     fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks whether anything has changed, and reads the catalog if so.
+    async fn look<S>(
+        &self,
+        server: &mut Wire<S>,
+        asides: &mut Asides<'_>,
+    ) -> Result<Standing, Dismissal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let asked = Instant::now();
+        let mut standing = None;
+        ask(server, &revision_question(), asides, &mut |row| {
+            standing = Standing::read(row);
+            standing.as_ref().map(drop)
+        })
+        .await?;
+        let standing = standing.ok_or(Dismissal::CatalogUnread)?;
+        if self.revision() != standing.revision {
+            let _reading = self.reading.lock().await;
+            // Another session may have read it meanwhile.
+            if self.revision() != standing.revision {
+                let mut facts = Facts::default();
+                ask(server, &facts_question(), asides, &mut |row| learn(&mut facts, row).ok())
+                    .await?;
+                self.replace(prove(&self.policy, standing.revision.clone(), facts));
+            }
+        }
+        self.set_looked(asked);
+        Ok(standing)
+    }
+
+    fn looked(&self) -> Instant {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_looked(&self, when: Instant) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = when;
     }
 
     fn revision(&self) -> String {
@@ -192,7 +240,55 @@ pub struct SessionJudge {
     verdicts: Arc<Verdicts>,
 }
 
+/// Looks at a database again from time to time, on whichever of its sessions is idle then: a session
+/// that lasts for days must not be judged by what the database was when it began.
+pub struct Lookout {
+    database: Arc<Database>,
+    age: Duration,
+    not_before: Instant,
+}
+
+impl Lookout {
+    /// Comes when nobody has looked for a while. Cancel-safe.
+    pub async fn due(&self) {
+        loop {
+            let next = (self.database.looked() + self.age).max(self.not_before);
+            if next <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    /// The session is busy; another may be idle.
+    pub fn put_off(&mut self) {
+        self.not_before = Instant::now() + TRY_AGAIN;
+    }
+
+    /// Looks, on an idle session. Returns what the server said besides. Not cancel-safe.
+    ///
+    /// # Errors
+    /// When the server does not answer as expected: nobody knows where the session stands then.
+    pub async fn look<S>(&mut self, server: &mut Wire<S>) -> Result<Vec<u8>, Dismissal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Those who wait for the same moment see that somebody is at it.
+        self.database.set_looked(Instant::now());
+        let mut messages = Vec::new();
+        let mut asides = Asides { messages: &mut messages, reports: Reports::Keep };
+        self.database.look(server, &mut asides).await?;
+        Ok(messages)
+    }
+}
+
 impl SessionJudge {
+    /// Who looks at the database again while the session lasts, when the last look is older than this.
+    #[must_use]
+    pub fn lookout(&self, age: Duration) -> Lookout {
+        Lookout { database: Arc::clone(&self.database), age, not_before: Instant::now() }
+    }
+
     fn new(database: Arc<Database>, reach: Reach) -> Self {
         let known = database.known();
         let verdicts = database.verdicts(&known, &reach);

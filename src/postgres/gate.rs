@@ -25,7 +25,7 @@ use crate::policy::file::PosturePolicy;
 use crate::policy::limits::Limits;
 use crate::policy::reason::Reason;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
-use crate::postgres::catalogs::{Catalogs, SessionJudge};
+use crate::postgres::catalogs::{Catalogs, Lookout, SessionJudge};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::entrance::Entrance;
 use crate::postgres::farewell::settle;
@@ -382,6 +382,7 @@ impl Gate {
     async fn pump_to_end(&self, conversation: &mut Conversation) -> End {
         let Conversation { pump, ledger, target, judge, .. } = conversation;
         let mut stopper = Stopper::new(target);
+        let mut lookout = judge.lookout(self.parts.limits.catalog_age);
         let mut stage = self.stage.subscribe();
         stage.mark_changed();
         loop {
@@ -394,12 +395,36 @@ impl Gate {
                 end = moving => return end,
                 // The sender lives in this very gate.
                 _ = stage.changed() => {}
+                () = lookout.due() => {
+                    if let Some(end) = look_again(pump, &mut lookout).await {
+                        return end;
+                    }
+                }
             }
             match *stage.borrow_and_update() {
                 Stage::Open => {}
                 Stage::Draining => pump.end_when_idle(),
                 Stage::Closing => return End::ShutDown,
             }
+        }
+    }
+}
+
+/// Looks at the database again if the session is idle; the end of it if the server answers nonsense.
+async fn look_again(pump: &mut Pump<Stream, Stream>, lookout: &mut Lookout) -> Option<End> {
+    let Some(mut server) = pump.lend_server() else {
+        lookout.put_off();
+        return None;
+    };
+    match lookout.look(&mut server).await {
+        Ok(asides) => {
+            let unread = server.bytes;
+            pump.hear_later(asides, unread);
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a session was ended");
+            Some(End::ServerLeft)
         }
     }
 }

@@ -53,6 +53,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Whether nothing waits to be sent, to either side.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.to_server.is_empty() && self.to_client.is_empty()
+    }
+
     /// Bytes for the client.
     pub const fn client(&mut self) -> &mut Vec<u8> {
         &mut self.to_client

@@ -191,6 +191,24 @@ where
         self.session.as_ref().map_or(self.was_busy, Session::is_busy)
     }
 
+    /// The server for a question of the gate's own, while nothing is under way in either direction.
+    pub fn lend_server(&mut self) -> Option<Wire<&mut S>> {
+        let is_idle = self.session.as_ref().is_some_and(Session::is_idle)
+            && self.outbox.is_empty()
+            && self.from_client.is_empty()
+            && self.from_server.is_empty()
+            && self.row_left == 0
+            && self.pause.is_none()
+            && self.hearing == Hearing::Hears
+            && self.turn == Turn::Open;
+        is_idle.then(|| Wire::new(&mut self.server))
+    }
+
+    /// What the server has said to a question of the gate's own and besides: the session hears it next.
+    pub fn hear_later(&mut self, asides: Vec<u8>, unread: Vec<u8>) {
+        self.from_server = [asides, unread].concat();
+    }
+
     /// Moves what can be moved. When it returns `Pending`, the task is woken as soon as there is
     /// more to do.
     pub fn poll(&mut self, context: &mut Context<'_>, ports: &mut Ports<'_>) -> Poll<End> {

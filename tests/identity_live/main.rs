@@ -13,8 +13,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 use rowarden::demo::client::{Client, Login, message};
 use rowarden::demo::cluster::Cluster;
+use rowarden::policy::limits::Limits;
 use serde::Deserialize;
 use support::gate::{GateSetup, LiveGate, socket_of};
 use support::talk::{add_owner, fields, hear, only, reason_and_event};
@@ -212,6 +215,33 @@ fn a_prepared_statement_is_judged_again_when_the_search_path_has_changed() {
     assert!(bound.contains("function f"), "{bound}");
     assert!(executed.contains("function f"), "{executed}");
     assert_eq!(case.hits(), "0");
+}
+
+#[test]
+fn a_session_that_lasts_learns_what_was_made_meanwhile_without_another_login() {
+    let cluster = support::cluster();
+    add_owner(&cluster, "ann", "secret");
+    let login = Login::new("ann", "secret", "ann");
+    let mut direct = Client::connect(&cluster.address(), &login).unwrap();
+    direct.query(SEED).unwrap().into_result().unwrap();
+    let limits = Limits { catalog_age: Duration::from_millis(10), ..Limits::default() };
+    let gate = GateSetup::before(&[socket_of(&cluster)]).limited_to(limits).start();
+    let mut guarded = Client::connect(gate.address(), &login).unwrap();
+
+    direct.query("CREATE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT 5'").unwrap();
+    let answer = support::wait_for("the new function to be known", || {
+        guarded.query("SELECT harmless()").unwrap().into_result().ok()
+    });
+
+    assert_eq!(answer.value(), Some("5"));
+    // What was proved may be replaced by what cannot be.
+    let replace =
+        "CREATE OR REPLACE FUNCTION harmless() RETURNS int LANGUAGE sql AS 'SELECT code(1)'";
+    direct.query(replace).unwrap().into_result().unwrap();
+    support::wait_for("the other body to be known", || {
+        let told = guarded.query("SELECT 7, harmless()").unwrap().into_result().err()?.to_string();
+        told.contains("function harmless").then_some(())
+    });
 }
 
 #[test]
