@@ -58,7 +58,8 @@ mode = "writen"
         (2, 1, "`listen` is missing in `postgres`"),
         (3, 1, "unknown key `lisen` in `postgres`"),
         (4, 12, "`upstream` is not the address of a PostgreSQL server"),
-        (5, 8, "`auth = \"users\"` is not supported by this version"),
+        (5, 8, "`auth = \"users\"` needs `users`"),
+        (5, 8, "`auth = \"users\"` needs `upstream_user`"),
         (6, 19, "`max_connections` must be between 1 and 100000"),
         (7, 16, "encryption needs a certificate and its key: `cert` and `key`"),
         (8, 1, "`[jira]` is not supported by this version"),
@@ -114,12 +115,17 @@ fn relative_folders_are_relative_to_the_file() {
 }
 
 #[test]
-fn encryption_that_asks_for_nothing_is_accepted() {
+fn encryption_and_logins_that_can_be_are_accepted() {
     for tls in [
         "tls = { mode = \"disable\" }",
         "tls = { mode = \"allow\" }",
         "tls = { mode = \"disable\", cert = \"c\", key = \"k\" }",
         "upstream_tls = { mode = \"disable\" }",
+        "upstream_tls = { mode = \"require\" }",
+        "upstream_tls = { mode = \"verify-full\" }",
+        "upstream_tls = { mode = \"verify-full\", ca = \"a\", cert = \"c\", key = \"k\" }",
+        "auth = \"users\"\nusers = \"file:u\"\nupstream_user = \"gate\"",
+        "proxy_protocol_from = [\"10.0.0.0/8\", \"::1\"]",
         "auth = \"passthrough\"",
     ] {
         let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");
@@ -129,7 +135,7 @@ fn encryption_that_asks_for_nothing_is_accepted() {
 }
 
 #[test]
-fn encryption_that_would_not_happen_is_a_mistake() {
+fn encryption_and_logins_that_cannot_be_are_mistakes() {
     for tls in [
         "tls = { mode = \"allow\", cert = \"c\" }",
         "tls = { mode = \"allow\", key = \"k\" }",
@@ -140,7 +146,13 @@ fn encryption_that_would_not_happen_is_a_mistake() {
         "tls = { mode = \"verify-full\" }",
         "tls = {}",
         "tls = true",
-        "upstream_tls = { mode = \"require\" }",
+        "upstream_tls = { mode = \"require\", ca = \"a\" }",
+        "upstream_tls = { mode = \"verify-full\", cert = \"c\" }",
+        "users = \"file:u\"",
+        "auth = \"users\"\nusers = \"u\"\nupstream_user = \"gate\"",
+        "auth = \"users\"\nusers = \"env:U\"\nupstream_user = \"gate\"",
+        "auth = \"users\"\nusers = \"file:u\"\nupstream_user = \"gate\"\nupstream_password = \"hunter2\"",
+        "proxy_protocol_from = [\"10.0.0.1/8\"]",
         "upstream_tls = { mode = \"allow\" }",
     ] {
         let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");

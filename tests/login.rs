@@ -17,7 +17,8 @@ use rowarden::postgres::catalogs::Catalogs;
 use rowarden::postgres::dismissal::Dismissal;
 use rowarden::postgres::entrance::Entrance;
 use rowarden::postgres::frame::next_client_frame;
-use rowarden::postgres::handshake::{Negotiation, message};
+use rowarden::postgres::handshake::{Binding, Negotiation, message};
+use rowarden::postgres::identity::Means;
 use rowarden::postgres::login::{LoggedIn, Login};
 use rowarden::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
 use rowarden::postgres::upstream::UpstreamAddress;
@@ -96,6 +97,8 @@ async fn log_in_to(
         address: &UpstreamAddress::Tcp("db".to_owned(), 5432),
         catalogs: &Catalogs::new(Arc::new(Policy::shipped().expect("shipped"))),
         database: "ann",
+        dialer: None,
+        means: Means::Client(Binding::Cut),
     };
 
     let outcome = tokio::select! {

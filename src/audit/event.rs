@@ -140,6 +140,8 @@ pub enum Kind {
     SessionClose,
     /// A client's start-up packet was taken, or refused.
     SessionOpen,
+    /// The users file was read again, or could not be.
+    UsersReloaded,
 }
 
 impl Kind {
@@ -163,6 +165,7 @@ impl Kind {
             Self::SessionAuth => "session.auth",
             Self::SessionClose => "session.close",
             Self::SessionOpen => "session.open",
+            Self::UsersReloaded => "users.reloaded",
         }
     }
 }

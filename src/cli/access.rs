@@ -1,17 +1,45 @@
-//! Who is let in: certificates, read before the gates start and again on SIGHUP.
+//! Who is let in, and how the gate itself gets in: certificates, users and the gate's own login,
+//! read before the gates start; certificates and users again on SIGHUP.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use crate::audit::event::{Decision, Entry, Kind};
 use crate::audit::log::AuditLog;
 use crate::cli::serve::with_cause;
-use crate::config::PostgresConfig;
+use crate::config::secret::{SecretError, SecretSource};
+use crate::config::{AuthConfig, PostgresConfig};
+use crate::dial::{DialError, TlsDialer};
 use crate::listen::tls::{TlsDoor, TlsError};
+use crate::postgres::credential::Credential;
 use crate::postgres::entrance::{Entrance, PROTOCOL, TlsDemand};
+use crate::postgres::gatekeeper::{Gatekeeper, UsersError};
+use crate::postgres::identity::Auth;
 
 /// What the configuration's files say about who is let in.
 pub struct Access {
-    tls: Option<(TlsDemand, Arc<TlsDoor>)>,
+    entrance: Entrance,
+    door: Option<Arc<TlsDoor>>,
+    dialer: Option<Arc<TlsDialer>>,
+    auth: Auth,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AccessError {
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
+    #[error(transparent)]
+    Server(#[from] DialError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    #[error("`upstream_password`: {0}")]
+    Password(SecretError),
+    #[error(
+        "somebody in the users file logs in by certificate, which `tls = {{ mode = \"mutual\" }}` \
+         asks for and nothing else does"
+    )]
+    UnaskedCertificates,
 }
 
 impl Access {
@@ -19,34 +47,62 @@ impl Access {
     ///
     /// # Errors
     /// A file that cannot be used.
-    pub(super) fn load(config: &PostgresConfig) -> Result<Self, TlsError> {
-        let tls = match &config.tls {
-            None => None,
-            Some(tls) => {
-                let door = TlsDoor::open(tls.files.clone(), &[PROTOCOL])?;
-                Some((tls.demand, Arc::new(door)))
-            }
-        };
-        Ok(Self { tls })
+    pub(super) fn load(config: &PostgresConfig) -> Result<Self, AccessError> {
+        let mut entrance = Entrance::default().behind(config.balancers.clone());
+        let mut door = None;
+        if let Some(tls) = &config.tls {
+            let opened = Arc::new(TlsDoor::open(tls.files.clone(), &[PROTOCOL])?);
+            entrance = entrance.with_tls(tls.demand, Arc::clone(&opened));
+            door = Some(opened);
+        }
+        let dialer = config.upstream_tls.as_ref().map(TlsDialer::open).transpose()?;
+        Ok(Self { entrance, door, dialer: dialer.map(Arc::new), auth: auth(config)? })
     }
 
     /// The way in for clients.
     pub(super) fn entrance(&self) -> Entrance {
-        match &self.tls {
-            None => Entrance::default(),
-            Some((demand, door)) => Entrance::default().with_tls(*demand, Arc::clone(door)),
-        }
+        self.entrance.clone()
     }
 
-    /// Reads the files again. One that cannot be used changes nothing; either is recorded.
+    /// What encrypts the way to the server.
+    pub(super) fn dialer(&self) -> Option<Arc<TlsDialer>> {
+        self.dialer.clone()
+    }
+
+    /// Who decides who a client is.
+    pub(super) fn auth(&self) -> Auth {
+        self.auth.clone()
+    }
+
+    /// Reads certificates and users again. A file that cannot be used changes nothing; either is
+    /// recorded.
     pub(super) fn reload(&self, log: &AuditLog) {
-        if let Some((_, door)) = &self.tls {
-            note(log, door.reload(), "certificates");
+        if let Some(door) = &self.door {
+            note(log, Kind::CertReloaded, door.reload(), "certificates");
+        }
+        if let Auth::Users(gatekeeper, _) = &self.auth {
+            note(log, Kind::UsersReloaded, gatekeeper.reload(), "users");
         }
     }
 }
 
-fn note(log: &AuditLog, outcome: Result<(), TlsError>, what: &str) {
+fn auth(config: &PostgresConfig) -> Result<Auth, AccessError> {
+    let AuthConfig::Users { users, upstream_user, upstream_password } = &config.auth else {
+        return Ok(Auth::Passthrough);
+    };
+    let gatekeeper = Gatekeeper::open(users.clone())?;
+    let asks_for_certificates =
+        config.tls.as_ref().is_some_and(|tls| tls.demand == TlsDemand::Mutual);
+    if gatekeeper.knows_certificates() && !asks_for_certificates {
+        return Err(AccessError::UnaskedCertificates);
+    }
+    let password = upstream_password.as_ref().map(SecretSource::read).transpose();
+    let password = password.map_err(AccessError::Password)?;
+    let credential = Credential::new(upstream_user.clone(), password);
+    Ok(Auth::Users(Arc::new(gatekeeper), Arc::new(credential)))
+}
+
+fn note<E: Error>(log: &AuditLog, kind: Kind, outcome: Result<(), E>, what: &str) {
     let (decision, message) = match outcome {
         Ok(()) => {
             tracing::info!("{what} read again");
@@ -57,7 +113,7 @@ fn note(log: &AuditLog, outcome: Result<(), TlsError>, what: &str) {
             (Decision::Error, format!("{what} could not be read again and stay as they were"))
         }
     };
-    if log.record(&Entry::plain(Kind::CertReloaded, decision, &message)).is_err() {
+    if log.record(&Entry::plain(kind, decision, &message)).is_err() {
         tracing::error!("a reload could not be written into the audit log");
     }
 }

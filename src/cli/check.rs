@@ -12,17 +12,14 @@ use crate::cli::report;
 use crate::cli::serve::with_cause;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
-use crate::config::Config;
+use crate::config::{AuthConfig, Config, PostgresConfig};
+use crate::dial::{TlsDialer, Trust};
 use crate::policy::file::Policy;
 use crate::postgres::entrance::TlsDemand;
-use crate::postgres::upstream::{Upstream, UpstreamAddress, connect_within};
+use crate::postgres::upstream::{SSL_REQUEST, Upstream, UpstreamAddress, connect_within, link};
 
 /// How long each server may take to answer: 5 s. An operator waits for it.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// `SSLRequest`: length 8 and the code 80877103. Every PostgreSQL answers it with one letter and no
-/// password, and nothing else does.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Validate the configuration and the policy; all mistakes at once
 #[derive(Args, Debug)]
@@ -52,18 +49,23 @@ pub fn run(check: &Check, out: &mut impl Write) -> io::Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    if let Err(error) = Access::load(&config.postgres) {
-        let message = with_cause(&error);
-        match audience {
-            Audience::People => complain(&message),
-            Audience::Programs => report::whole_file_for_programs(&check.config, &message, out)?,
+    let access = match Access::load(&config.postgres) {
+        Ok(access) => access,
+        Err(error) => {
+            let message = with_cause(&error);
+            match audience {
+                Audience::People => complain(&message),
+                Audience::Programs => {
+                    report::whole_file_for_programs(&check.config, &message, out)?;
+                }
+            }
+            return Ok(Exit::BadConfiguration);
         }
-        return Ok(Exit::BadConfiguration);
-    }
+    };
     if audience == Audience::People {
         summarise(check, &config, &policy, out)?;
     }
-    if check.probe { probe(check, &config, out) } else { Ok(Exit::Good) }
+    if check.probe { probe(check, &config, &access, out) } else { Ok(Exit::Good) }
 }
 
 fn summarise(
@@ -78,7 +80,11 @@ fn summarise(
     }
     writeln!(out, "  tls       {}", client_tls(config))?;
     for address in &config.postgres.upstream.addresses {
-        writeln!(out, "  server    {address}")?;
+        writeln!(out, "  server    {address}, {}", server_tls(config))?;
+    }
+    writeln!(out, "  logins    {}", logins(config))?;
+    if let Some(warning) = binding_warning(config) {
+        writeln!(out, "  warning   {warning}")?;
     }
     writeln!(out, "  policy    {} ({})", policy.name(), policy.id())?;
     writeln!(out, "  audit     {}", config.audit.dir.display())
@@ -93,8 +99,44 @@ fn client_tls(config: &Config) -> &'static str {
     }
 }
 
-fn probe(check: &Check, config: &Config, out: &mut impl Write) -> io::Result<Exit> {
-    let answer = runtime()?.block_on(probe_any(&config.postgres.upstream));
+fn server_tls(config: &Config) -> &'static str {
+    match config.postgres.upstream_tls.as_ref().map(|tls| &tls.trust) {
+        None => "in clear",
+        Some(Trust::Anybody) => "encrypted, whoever it is",
+        Some(Trust::Authorities(_)) => "encrypted, known by its certificate",
+        Some(Trust::Machine) => "encrypted, known by a certificate that this machine trusts",
+    }
+}
+
+fn logins(config: &Config) -> String {
+    match &config.postgres.auth {
+        AuthConfig::Passthrough => "passed through to the server".to_owned(),
+        AuthConfig::Users { users, upstream_user, .. } => {
+            format!("checked by the gate ({}), then as `{upstream_user}`", users.display())
+        }
+    }
+}
+
+/// What a client that binds its password to the channel meets between two channels.
+fn binding_warning(config: &Config) -> Option<&'static str> {
+    let PostgresConfig { tls, upstream_tls, auth, .. } = &config.postgres;
+    let cuts = tls.is_some() && upstream_tls.is_some() && *auth == AuthConfig::Passthrough;
+    cuts.then_some(
+        "passwords are passed through with TLS on both sides: unless the gate's certificate is \
+         the server's own, the server refuses clients that can bind to the channel (libpq by \
+         default). Clients write channel_binding=disable, or set auth = \"users\" here, or reach \
+         the server by a unix socket",
+    )
+}
+
+fn probe(
+    check: &Check,
+    config: &Config,
+    access: &Access,
+    out: &mut impl Write,
+) -> io::Result<Exit> {
+    let dialer = access.dialer();
+    let answer = runtime()?.block_on(probe_any(&config.postgres.upstream, dialer.as_deref()));
     match (answer, check.json) {
         (Ok(address), false) => {
             writeln!(out, "  probe     {address} speaks PostgreSQL")?;
@@ -115,12 +157,20 @@ fn probe(check: &Check, config: &Config, out: &mut impl Write) -> io::Result<Exi
 }
 
 /// The first place that answers as PostgreSQL does, or what went wrong at each.
-async fn probe_any(upstream: &Upstream) -> Result<&UpstreamAddress, Vec<String>> {
+async fn probe_any<'a>(
+    upstream: &'a Upstream,
+    dialer: Option<&TlsDialer>,
+) -> Result<&'a UpstreamAddress, Vec<String>> {
     let mut failures = Vec::new();
     for address in &upstream.addresses {
         let answer = tokio::time::timeout(PROBE_PATIENCE, ask(address)).await;
         match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(b'S' | b'N' | b'E') => return Ok(address),
+            Ok(b'S' | b'N' | b'E') if dialer.is_none() => return Ok(address),
+            // It speaks PostgreSQL; will it also encrypt, and be believed?
+            Ok(b'S' | b'N' | b'E') => match link(address, dialer, PROBE_PATIENCE).await {
+                Ok(_) => return Ok(address),
+                Err(error) => failures.push(format!("the server at `{address}`: {error}")),
+            },
             Ok(_) => failures.push(format!("what answers at `{address}` is not PostgreSQL")),
             Err(error) => failures.push(format!("no PostgreSQL server at `{address}`: {error}")),
         }

@@ -33,6 +33,8 @@ pub(super) async fn run(ready: Ready) -> Exit {
     tracing::info!(policy = policy.id(), "{start}");
     let parts = Parts {
         entrance: access.entrance(),
+        dialer: access.dialer(),
+        auth: access.auth(),
         upstream: config.postgres.upstream,
         keys: Arc::new(CancelKeys::default()),
         posture: policy.posture,

@@ -12,6 +12,7 @@ mod gates;
 pub mod report;
 pub mod serve;
 mod source;
+pub mod user;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -42,6 +43,7 @@ enum Command {
     Demo(demo::Demo),
     Explain(explain::Explain),
     Serve(serve::Serve),
+    User(user::User),
 }
 
 /// How a command ended. The numbers are part of the interface.
@@ -101,6 +103,7 @@ fn obey(command: Command, out: &mut (impl Write + Send)) -> io::Result<Exit> {
         Command::Demo(demo) => demo::run(demo, out),
         Command::Explain(explain) => explain::run(&explain, out),
         Command::Serve(serve) => serve::run(&serve, gates::run, out),
+        Command::User(user) => user::run(&user, out),
     }
 }
 

@@ -7,14 +7,20 @@
 mod address;
 mod quantity;
 mod raw;
+pub mod secret;
 
 use std::path::{Path, PathBuf};
 
 use crate::audit::log::{Keeping, Mode};
 use crate::audit::redact::SqlText;
 use crate::config::quantity::QuantityMistake;
-use crate::config::raw::{RawAudit, RawConfig, RawKeeping, RawPostgres, RawTls};
+use crate::config::raw::{
+    RawAudit, RawAuth, RawConfig, RawKeeping, RawPostgres, RawTls, RawUpstreamTls, Verification,
+};
+use crate::config::secret::SecretSource;
+use crate::dial::{ServerTls, Trust};
 use crate::listen::Address;
+use crate::listen::proxy::IpRange;
 use crate::listen::tls::TlsFiles;
 use crate::policy::document::{self, Mistakes, Placed, Section};
 use crate::postgres::entrance::TlsDemand;
@@ -36,7 +42,7 @@ pub struct Config {
     pub audit: AuditConfig,
 }
 
-/// The PostgreSQL gate. Clients authenticate with the server itself, through the gate.
+/// The PostgreSQL gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresConfig {
     /// Where clients connect; at least one address, none twice. No default: who may reach the
@@ -47,8 +53,31 @@ pub struct PostgresConfig {
     /// Encryption towards clients; `None` leaves every connection in clear. No default: a
     /// certificate is the operator's to choose.
     pub tls: Option<ClientTls>,
+    /// Encryption towards the server; `None` goes in clear.
+    pub upstream_tls: Option<ServerTls>,
+    /// Who decides who a client is. The server by default: it knows its users.
+    pub auth: AuthConfig,
+    /// Load balancers that say by the PROXY protocol who comes. None by default: whoever is one can
+    /// claim any address.
+    pub balancers: Vec<IpRange>,
     /// How many clients at once.
     pub max_connections: usize,
+}
+
+/// Who decides who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthConfig {
+    /// The server: clients hold its passwords.
+    Passthrough,
+    /// The gate: clients hold passwords or certificates that the server does not know.
+    Users {
+        /// The users file.
+        users: PathBuf,
+        /// The role that the gate logs in with.
+        upstream_user: String,
+        /// Its password; without one the server must know the gate by its certificate.
+        upstream_password: Option<SecretSource>,
+    },
 }
 
 /// Encryption towards clients.
@@ -105,11 +134,20 @@ impl Meaning<'_, '_, '_> {
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresConfig> {
-        let tls = raw.tls.and_then(|tls| self.client_tls(&tls));
+        let tls = raw.tls.as_ref().and_then(|tls| self.client_tls(tls));
+        let auth = self.auth(&raw);
+        let balancers = self.balancers(raw.proxy_protocol_from);
+        let encryption = raw.upstream_tls.as_ref().map(|tls| tls.place.clone());
+        let upstream_tls = raw.upstream_tls.and_then(|tls| self.upstream_tls(tls));
         let listen = raw.listen.map(|listen| self.listen(&listen));
         let place = raw.upstream.as_ref().map(|upstream| upstream.place.clone());
         let upstream = raw.upstream.and_then(|upstream| self.upstream(&upstream));
         let (listen, upstream) = (listen?, upstream?);
+        let is_socket = |server: &UpstreamAddress| matches!(server, UpstreamAddress::Unix(_));
+        if let Some(place) = encryption.filter(|_| upstream.addresses.iter().any(is_socket)) {
+            let message = "no server encrypts on a unix socket, where `upstream` is";
+            self.root.mistake_with_help(place, message, "write `mode = \"disable\"`");
+        }
         let is_listened_on = |server| listen.iter().any(|gate| is_same_place(gate, server));
         if upstream.addresses.iter().any(is_listened_on) {
             let message = "`upstream` is the address that the gate itself listens on";
@@ -117,7 +155,15 @@ impl Meaning<'_, '_, '_> {
         }
         let max_connections =
             raw.max_connections.map_or(DEFAULT_MAX_CONNECTIONS, |placed| placed.value);
-        Some(PostgresConfig { listen, upstream, tls, max_connections })
+        Some(PostgresConfig {
+            listen,
+            upstream,
+            tls,
+            upstream_tls,
+            auth: auth?,
+            balancers,
+            max_connections,
+        })
     }
 
     fn client_tls(&mut self, raw: &RawTls) -> Option<ClientTls> {
@@ -125,6 +171,77 @@ impl Meaning<'_, '_, '_> {
         let (cert, key) = (self.file(&raw.cert), self.file(&raw.key));
         let files = TlsFiles { cert: cert?, key: key?, client_ca: client_ca.flatten() };
         Some(ClientTls { demand: raw.demand, files })
+    }
+
+    fn upstream_tls(&mut self, raw: RawUpstreamTls) -> Option<ServerTls> {
+        let trust = match (raw.verification, &raw.ca) {
+            (Verification::None, _) => Trust::Anybody,
+            (Verification::Full, None) => Trust::Machine,
+            (Verification::Full, Some(ca)) => Trust::Authorities(self.file(ca)?),
+        };
+        let identity = match raw.identity {
+            None => None,
+            Some((cert, key)) => Some((self.file(&cert)?, self.file(&key)?)),
+        };
+        Some(ServerTls { trust, identity })
+    }
+
+    fn balancers(&mut self, written: Option<Placed<Vec<Placed<String>>>>) -> Vec<IpRange> {
+        let mut ranges = Vec::new();
+        for item in written.into_iter().flat_map(|list| list.value) {
+            let range = IpRange::parse(&item.value);
+            if range.is_none() {
+                let message = format!("`{}` is no address or range of addresses", item.value);
+                self.root.mistake_with_help(item.place, message, "write `10.0.0.0/8` or `::1`");
+            }
+            ranges.extend(range);
+        }
+        ranges
+    }
+
+    fn auth(&mut self, raw: &RawPostgres) -> Option<AuthConfig> {
+        let of_users = [
+            ("users", &raw.users),
+            ("upstream_user", &raw.upstream_user),
+            ("upstream_password", &raw.upstream_password),
+        ];
+        let auth = raw.auth.as_ref().filter(|auth| auth.value == RawAuth::Users);
+        let Some(auth) = auth else {
+            for (key, written) in of_users {
+                if let Some(written) = written {
+                    let message = format!("`{key}` has a meaning under `auth = \"users\"` only");
+                    self.root.mistake(written.place.clone(), message);
+                }
+            }
+            return Some(AuthConfig::Passthrough);
+        };
+        for (key, written) in of_users.into_iter().take(2) {
+            if written.as_ref().is_none_or(|written| written.value.is_empty()) {
+                let message = format!("`auth = \"users\"` needs `{key}`");
+                self.root.mistake(auth.place.clone(), message);
+            }
+        }
+        let password = raw.upstream_password.as_ref();
+        let password = password.map(|written| self.secret(written));
+        let users = self.secret(raw.users.as_ref()?)?;
+        let SecretSource::File(users) = users else {
+            let place = raw.users.as_ref().map_or(0..0, |written| written.place.clone());
+            self.root.mistake_with_help(place, "`users` is a file", "write `file:PATH`");
+            return None;
+        };
+        let upstream_user = raw.upstream_user.as_ref()?.value.clone();
+        Some(AuthConfig::Users { users, upstream_user, upstream_password: password.flatten() })
+    }
+
+    /// Not repeated: it may be the secret itself.
+    fn secret(&mut self, written: &Placed<String>) -> Option<SecretSource> {
+        let source = SecretSource::parse(&written.value, self.folder);
+        if source.is_none() {
+            let message = "a secret is not written here, only where it is";
+            let help = "write `file:PATH` or `env:NAME`";
+            self.root.mistake_with_help(written.place.clone(), message, help);
+        }
+        source
     }
 
     fn audit(&mut self, raw: RawAudit) -> Option<AuditConfig> {

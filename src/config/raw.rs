@@ -3,6 +3,8 @@
 //! Keys that this version does not know yet are told apart from misspelt ones: a gate must not
 //! start as if encryption or a second gate were on when they are not.
 
+use std::ops::Range;
+
 use crate::audit::log::Mode;
 use crate::audit::redact::SqlText;
 use crate::policy::document::{Placed, Section};
@@ -19,6 +21,12 @@ pub(super) struct RawConfig {
 pub(super) struct RawPostgres {
     pub(super) listen: Option<Placed<Vec<Placed<String>>>>,
     pub(super) upstream: Option<Placed<String>>,
+    pub(super) auth: Option<Placed<RawAuth>>,
+    pub(super) users: Option<Placed<String>>,
+    pub(super) upstream_user: Option<Placed<String>>,
+    pub(super) upstream_password: Option<Placed<String>>,
+    pub(super) upstream_tls: Option<RawUpstreamTls>,
+    pub(super) proxy_protocol_from: Option<Placed<Vec<Placed<String>>>>,
     pub(super) tls: Option<RawTls>,
     pub(super) max_connections: Option<Placed<usize>>,
 }
@@ -41,7 +49,7 @@ pub(super) struct RawKeeping {
 
 /// Who checks the client's password.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Auth {
+pub(super) enum RawAuth {
     Passthrough,
     Users,
 }
@@ -54,15 +62,20 @@ pub(super) struct RawTls {
     pub(super) client_ca: Option<Placed<String>>,
 }
 
-/// Encryption towards the server.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tls {
-    Disable,
-    Enforced,
+/// Encryption towards the server, as typed.
+pub(super) struct RawUpstreamTls {
+    pub(super) place: Range<usize>,
+    pub(super) verification: Verification,
+    pub(super) ca: Option<Placed<String>>,
+    pub(super) identity: Option<(Placed<String>, Placed<String>)>,
 }
 
-const SERVER_TLS: [(&str, Tls); 3] =
-    [("disable", Tls::Disable), ("require", Tls::Enforced), ("verify-full", Tls::Enforced)];
+/// How sure the gate must be of the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verification {
+    None,
+    Full,
+}
 
 impl RawConfig {
     pub(super) fn read(root: &mut Section<'_, '_>) -> Self {
@@ -84,13 +97,14 @@ impl RawConfig {
 
 impl RawPostgres {
     fn read(section: &mut Section<'_, '_>) -> Self {
-        let auth =
-            section.word("auth", &[("passthrough", Auth::Passthrough), ("users", Auth::Users)]);
-        if let Some(users) = auth.filter(|auth| auth.value == Auth::Users) {
-            section.mistake(users.place, "`auth = \"users\"` is not supported by this version");
-        }
-        read_tls(section, "upstream_tls", &SERVER_TLS, &["ca"]);
+        let words = [("passthrough", RawAuth::Passthrough), ("users", RawAuth::Users)];
         Self {
+            auth: section.word("auth", &words),
+            users: section.string("users"),
+            upstream_user: section.string("upstream_user"),
+            upstream_password: section.string("upstream_password"),
+            upstream_tls: section.section("upstream_tls", RawUpstreamTls::read),
+            proxy_protocol_from: section.strings("proxy_protocol_from"),
             tls: section.section("tls", RawTls::read),
             listen: section.required("listen", Section::one_or_more),
             upstream: section.required("upstream", Section::string),
@@ -154,18 +168,29 @@ impl RawTls {
     }
 }
 
-/// This version does not encrypt towards the server. What asks for no more than that is accepted.
-fn read_tls(section: &mut Section<'_, '_>, key: &str, modes: &[(&str, Tls)], files: &[&str]) {
-    section.section(key, |tls| {
-        let mode = tls.required("mode", |tls, mode| tls.word(mode, modes));
-        for file in files {
-            tls.string(file);
+impl RawUpstreamTls {
+    fn read(tls: &mut Section<'_, '_>) -> Option<Self> {
+        let words = [
+            ("disable", None),
+            ("require", Some(Verification::None)),
+            ("verify-full", Some(Verification::Full)),
+        ];
+        let mode = tls.required("mode", |tls, mode| tls.word(mode, &words));
+        let (ca, cert, key) = (tls.string("ca"), tls.string("cert"), tls.string("key"));
+        let Placed { value: Some(verification), place } = mode? else { return None };
+        if let Some(ca) = ca.as_ref().filter(|_| verification == Verification::None) {
+            let message = "`ca` has a meaning under `verify-full` only";
+            let help = "`require` takes any certificate";
+            tls.mistake_with_help(ca.place.clone(), message, help);
         }
-        let mode = mode?;
-        if mode.value == Tls::Enforced {
-            let message = format!("`{key}`: encryption is not supported by this version");
-            tls.mistake_with_help(mode.place, message, "write `mode = \"disable\"`");
-        }
-        Some(())
-    });
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(half), None) | (None, Some(half)) => {
+                tls.mistake(half.place, "`cert` and `key` go together");
+                None
+            }
+        };
+        Some(Self { place, verification, ca, identity })
+    }
 }

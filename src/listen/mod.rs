@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod descriptors;
 pub mod limits;
+pub mod proxy;
 pub mod stream;
 pub mod tls;
 

@@ -12,8 +12,11 @@ impl Reason {
             Self::AuditUnavailable => {
                 "The audit log cannot be written. Every verdict is recorded before it is acted on, so nothing passes until it can be."
             }
+            Self::AuthChannelBinding => {
+                "A password exchange can be bound to the TLS connection on which it is made. Through a gate there are two connections: a server that binds refuses such a login, and a gate that checks passwords itself refuses an exchange that is bound to another connection than its own. The gate, too, gives its own login only to a server that keeps to this."
+            }
             Self::AuthFailed => {
-                "The server did not accept the login. The client read the server's own words."
+                "The login was not accepted: by the server, in whose words the client read it, or by the gate itself where it keeps the users."
             }
             Self::Internal => {
                 "The gate itself failed while it dealt with this request. What could not be judged does not pass."

@@ -9,7 +9,9 @@
 pub enum Reason {
     /// The audit log cannot be written; nothing may happen that is not recorded.
     AuditUnavailable,
-    /// The server refused the login.
+    /// A password exchange is bound to another channel, or to none where it must be.
+    AuthChannelBinding,
+    /// The login was refused.
     AuthFailed,
     /// A fault of the gate itself.
     Internal,
@@ -113,8 +115,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::AuditUnavailable,
+        Self::AuthChannelBinding,
         Self::AuthFailed,
         Self::Internal,
         Self::JiraBody,
@@ -172,6 +175,7 @@ impl Reason {
     pub const fn code(self) -> &'static str {
         match self {
             Self::AuditUnavailable => "audit-unavailable",
+            Self::AuthChannelBinding => "auth-channel-binding",
             Self::AuthFailed => "auth-failed",
             Self::Internal => "internal",
             Self::JiraBody => "jira-body",
@@ -249,7 +253,8 @@ impl Reason {
             Self::JiraQueryEncoding | Self::SqlEncoding => "22021",
             Self::LimitIdle => "57P05",
             Self::LimitTime => "57014",
-            Self::Posture
+            Self::AuthChannelBinding
+            | Self::Posture
             | Self::ProtoReplication
             | Self::ProtoStuffing
             | Self::ProtoTlsRequired => "28000",
@@ -302,7 +307,7 @@ impl Reason {
             | Self::ProtoVersion
             | Self::SqlEncoding
             | Self::SqlUnparsed => 400,
-            Self::AuthFailed => 401,
+            Self::AuthChannelBinding | Self::AuthFailed => 401,
             Self::LimitIdle | Self::LimitStalled => 408,
             Self::JiraMethod
             | Self::JiraPath
@@ -364,6 +369,9 @@ impl Reason {
         match self {
             Self::AuditUnavailable => {
                 "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves."
+            }
+            Self::AuthChannelBinding => {
+                "Connect with channel_binding=disable, or ask the operator of this gate for auth = \"users\" or an upstream on a unix socket."
             }
             Self::AuthFailed => {
                 "Check role, password and database; the server decides, not this gate."

@@ -97,7 +97,11 @@ mod tests {
     #[test]
     fn a_key_opens_only_its_own_session_and_dies_with_it() {
         let keys = Arc::new(CancelKeys::default());
-        let target = CancelTarget { address: UpstreamAddress::Tcp("h".into(), 1), key: vec![1; 8] };
+        let target = CancelTarget {
+            dialer: None,
+            address: UpstreamAddress::Tcp("h".into(), 1),
+            key: vec![1; 8],
+        };
         let issued = keys.issue(7, 0, target.clone());
         let message = issued.message();
         let secret = message[9..].to_vec();

@@ -43,6 +43,25 @@ pub enum Dismissal {
     /// The server's way to authenticate does not pass a gate.
     #[error("the server asks for an authentication method that does not pass a gate")]
     Method,
+    /// The server wants channel binding, which this gate cannot pass on, and the client noticed that
+    /// it was not offered.
+    #[error("the client could bind to the channel, and that does not pass a gate")]
+    BindingCut,
+    /// The client is bound to another channel than ours.
+    #[error("SCRAM channel binding does not hold")]
+    ClientBinding,
+    /// The gate's user gave a wrong password, or is none of the gate's users.
+    #[error("password authentication failed")]
+    WrongPassword(String),
+    /// The server did not take the gate's own login.
+    #[error("the server refused the gate's own login with SQLSTATE `{0}`")]
+    GateRefused(String),
+    /// The server asks for, or does, what nobody does that may have the gate's credential.
+    #[error("the server is not trusted with the gate's login: it wants {0}")]
+    Untrusted(&'static str),
+    /// The system has no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
     /// The session that the server opened is not pinned to reading.
     #[error("pin `{0}` does not hold")]
     Unpinned(&'static str),
@@ -62,6 +81,11 @@ pub enum Dismissal {
 
 const CATALOG_FIRST: &str = "Leave pg_catalog out of search_path, or put it first.";
 
+const OWN_USERS: &str = "Check name and password; the operator of this gate keeps them.";
+const CHECK_CERTIFICATE: &str =
+    "Somebody may stand between this client and the gate; compare the gate's certificate.";
+const TELL_OPERATOR: &str = "Tell the operator of this gate the event number above.";
+
 impl Dismissal {
     /// The reason under which it is logged; `None` if there is nothing to log.
     #[must_use]
@@ -71,10 +95,15 @@ impl Dismissal {
             Self::Full | Self::FullForPrincipal => Reason::LimitConnections,
             Self::Refused(refusal) => refusal.reason(),
             Self::Handshake => Reason::ProtoTlsHandshake,
-            Self::TimedOut | Self::ServerRefused(_) | Self::Method => Reason::AuthFailed,
+            Self::Method | Self::ServerRefused(_) | Self::TimedOut | Self::WrongPassword(_) => {
+                Reason::AuthFailed
+            }
+            Self::BindingCut | Self::ClientBinding | Self::Untrusted(_) => {
+                Reason::AuthChannelBinding
+            }
+            Self::CatalogUnread | Self::NoRandomness => Reason::Internal,
             Self::Unrecorded => Reason::AuditUnavailable,
-            Self::CatalogUnread => Reason::Internal,
-            Self::ServerDown => Reason::UpstreamDown,
+            Self::GateRefused(_) | Self::ServerDown => Reason::UpstreamDown,
             Self::Violation(violation) => violation.reason(),
             Self::Unpinned(_) => Reason::Tripwire,
             Self::Powers(_) | Self::RoleSearchPath => Reason::Posture,
@@ -89,21 +118,29 @@ impl Dismissal {
         let (kind, decision) = match self {
             Self::Full | Self::Handshake | Self::Refused(_) => (Kind::SessionOpen, Decision::Deny),
             Self::Violation(_) => (Kind::DbProtocolViolation, Decision::Deny),
-            Self::FullForPrincipal
-            | Self::Powers(_)
+            Self::BindingCut
+            | Self::ClientBinding
             | Self::ClientSearchPath
-            | Self::RoleSearchPath => (Kind::SessionAuth, Decision::Deny),
+            | Self::FullForPrincipal
+            | Self::Powers(_)
+            | Self::RoleSearchPath
+            | Self::WrongPassword(_) => (Kind::SessionAuth, Decision::Deny),
             Self::CatalogUnread
             | Self::ClientLeft
+            | Self::GateRefused(_)
             | Self::Method
+            | Self::NoRandomness
             | Self::ServerDown
             | Self::ServerRefused(_)
             | Self::TimedOut
             | Self::Unpinned(_)
-            | Self::Unrecorded => (Kind::SessionAuth, Decision::Error),
+            | Self::Unrecorded
+            | Self::Untrusted(_) => (Kind::SessionAuth, Decision::Error),
         };
         let response = match self {
-            Self::ServerRefused(sqlstate) => Some(Response { sqlstate, rows: 0, bytes_out: 0 }),
+            Self::GateRefused(sqlstate) | Self::ServerRefused(sqlstate) => {
+                Some(Response { sqlstate, rows: 0, bytes_out: 0 })
+            }
             _ => None,
         };
         // A denied start-up packet has not left the gate; later ones have, but not what is denied.
@@ -144,6 +181,18 @@ impl Dismissal {
             Self::CatalogUnread => {
                 "the gate could not read the catalog of this database, and without it no name can be judged"
             }
+            Self::BindingCut => {
+                "this gate cannot pass on channel binding, and the server refuses a login that was made without it"
+            }
+            Self::ClientBinding => "SCRAM channel binding does not hold",
+            Self::WrongPassword(user) => {
+                let words = format!("password authentication failed for user \"{user}\"");
+                let complaint = Complaint::fault(reason, &words, receipt).as_fatal();
+                return Some(complaint.with_hint(OWN_USERS));
+            }
+            Self::GateRefused(_) => "the gate cannot log in to the database behind it",
+            Self::Untrusted(_) => "the gate does not trust the database behind it with its login",
+            Self::NoRandomness => "the gate has no random bytes to log anybody in with",
             Self::Unpinned(_) => "the gate refuses a database session that is not read-only",
             Self::Powers(_) => "this role holds powers that the gate does not accept",
             Self::ClientSearchPath | Self::RoleSearchPath => {
@@ -153,6 +202,8 @@ impl Dismissal {
         let complaint = Complaint::fault(reason, words, receipt).as_fatal();
         Some(match self {
             Self::ClientSearchPath | Self::RoleSearchPath => complaint.with_hint(CATALOG_FIRST),
+            Self::ClientBinding => complaint.with_hint(CHECK_CERTIFICATE),
+            Self::Untrusted(_) => complaint.with_hint(TELL_OPERATOR),
             _ => complaint,
         })
     }

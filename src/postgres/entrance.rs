@@ -7,10 +7,14 @@
 use std::sync::Arc;
 
 use crate::listen::Peer;
+use crate::listen::proxy::{self, Header, IpRange};
 use crate::listen::stream::Stream;
 use crate::listen::tls::{Handshake, TlsDoor};
+use crate::policy::reason::Reason;
 use crate::postgres::dismissal::Dismissal;
-use crate::postgres::startup::{Encryption, FirstPacket, Opening, first_packet_bytes};
+use crate::postgres::startup::{
+    Encryption, FirstPacket, Opening, StartupRefusal, first_packet_bytes,
+};
 use crate::postgres::wire::Wire;
 
 /// The name of the protocol inside TLS (ALPN), as PostgreSQL 17 registered it.
@@ -31,13 +35,40 @@ pub enum TlsDemand {
 #[derive(Clone, Debug, Default)]
 pub struct Entrance {
     tls: Option<(TlsDemand, Arc<TlsDoor>)>,
+    balancers: Vec<IpRange>,
 }
 
 impl Entrance {
     /// With encryption.
     #[must_use]
     pub fn with_tls(self, demand: TlsDemand, door: Arc<TlsDoor>) -> Self {
-        Self { tls: Some((demand, door)) }
+        Self { tls: Some((demand, door)), ..self }
+    }
+
+    /// Behind load balancers at these addresses, which say by the PROXY protocol who comes.
+    #[must_use]
+    pub fn behind(self, balancers: Vec<IpRange>) -> Self {
+        Self { balancers, ..self }
+    }
+
+    /// Who the client is: the peer itself, or whom a load balancer names. Not cancel-safe.
+    ///
+    /// # Errors
+    /// A load balancer that does not say, or a client that left.
+    pub async fn unveil(&self, client: &mut Wire<Stream>, peer: &Peer) -> Result<Peer, Dismissal> {
+        let trusted = |ip| self.balancers.iter().any(|range| range.contains(ip));
+        if !peer.socket_address().is_some_and(|address| trusted(address.ip())) {
+            return Ok(peer.clone());
+        }
+        loop {
+            let header = proxy::read(&client.bytes)
+                .map_err(|_| StartupRefusal::Silent(Reason::ProtoBadLength))?;
+            if let Some(Header { length, client: named }) = header {
+                client.drop_front(length);
+                return Ok(named.map_or_else(|| peer.clone(), Peer::Tcp));
+            }
+            client.more().await.map_err(|_| Dismissal::ClientLeft)?;
+        }
     }
 
     fn encryption(&self, peer: &Peer) -> Encryption {

@@ -3,20 +3,20 @@
 //! No rules live here. What is refused, and in which words, the pure half says; this half opens and
 //! closes sockets, has records written before it acts, and owns every task that it starts.
 
+use std::error::Error;
 use std::future::Future;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::audit::event::{
-    AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, Receipt, SessionFacts,
-    TlsFacts,
+    AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, SessionFacts,
 };
+use crate::dial::TlsDialer;
 use crate::listen::limits::{Addresses, Hearing, Principals, Seat};
 use crate::listen::stream::Stream;
 use crate::listen::tls::Handshake;
@@ -30,6 +30,7 @@ use crate::postgres::dismissal::Dismissal;
 use crate::postgres::entrance::Entrance;
 use crate::postgres::farewell::settle;
 use crate::postgres::handshake::Negotiation;
+use crate::postgres::identity::Auth;
 use crate::postgres::login::{LoggedIn, Login};
 use crate::postgres::posture::{Posture, searches_catalog_first};
 use crate::postgres::pump::{End, Pump};
@@ -37,7 +38,12 @@ use crate::postgres::session::{Ports, Session};
 use crate::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
 use crate::postgres::stopper::Stopper;
 use crate::postgres::upstream::{CancelTarget, Upstream};
+use crate::postgres::visit::{Opened, Visit, dismiss, encryption_of, learn};
 use crate::postgres::wire::Wire;
+
+/// How long a peer may take to say what it wants, a TLS handshake included: 5 s. Nobody types
+/// anything until then, and whoever opens connections and says nothing takes no place for long.
+const OPENING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long sessions may go on after the gate was told to stop: 10 s, what service managers grant.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,32 +60,16 @@ pub(super) const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 /// told that the gate is full; what comes on top is closed unheard.
 const STANDING_PLACES: usize = 64;
 
-/// Takes what a start-up packet says, whether or not it will be refused.
-fn learn(facts: &mut SessionFacts, message: &StartupMessage) {
-    let said = |name| message.parameter(name).map(str::to_owned);
-    facts.principal = said("user");
-    facts.user.clone_from(&facts.principal);
-    facts.database = said("database").or_else(|| facts.user.clone());
-    facts.application = said("application_name");
-    facts.method = AuthMethod::Passthrough;
-}
-
-/// What the log says of an encrypted connection.
-fn encryption_of(handshake: &Handshake) -> TlsFacts {
-    let shown = handshake.client_certificate.as_ref();
-    let certificate = shown.map(|certificate| {
-        let hash: [u8; 32] = Sha256::digest(certificate).into();
-        hash.map(|byte| format!("{byte:02x}")).concat()
-    });
-    TlsFacts { version: handshake.version, cipher: handshake.cipher, certificate }
-}
-
 /// What a gate is made of.
 pub struct Parts {
     /// The way in.
     pub entrance: Entrance,
     /// The server behind it.
     pub upstream: Upstream,
+    /// What encrypts the way there; `None` goes in clear.
+    pub dialer: Option<Arc<TlsDialer>>,
+    /// Who decides who a client is.
+    pub auth: Auth,
     /// The keys of its sessions.
     pub keys: Arc<CancelKeys>,
     /// The rules for SQL, and what is known of the databases that they are held against.
@@ -118,15 +108,6 @@ pub struct Gate {
     stage: watch::Sender<Stage>,
 }
 
-/// One connection, from its first byte to its last.
-struct Visit {
-    client: Wire<Stream>,
-    peer: Peer,
-    facts: SessionFacts,
-    ledger: Box<dyn Ledger + Send>,
-    opened: Opened,
-}
-
 /// A connection that has become a session.
 struct Conversation {
     pump: Pump<Stream, Stream>,
@@ -134,13 +115,6 @@ struct Conversation {
     key: IssuedKey,
     target: CancelTarget,
     judge: SessionJudge,
-}
-
-/// Whether `session.open` is in the log, so that `session.close` must be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Opened {
-    No,
-    Yes,
 }
 
 /// Whether a connection may become a session.
@@ -261,12 +235,22 @@ impl Gate {
         Visit { client, peer, facts, ledger, opened: Opened::No }
     }
 
+    /// Reads who comes and what they want, and encrypts the connection if that is asked for.
+    async fn open(&self, visit: &mut Visit) -> Result<(FirstPacket, Option<Handshake>), Dismissal> {
+        let entrance = &self.parts.entrance;
+        visit.peer = entrance.unveil(&mut visit.client, &visit.peer).await?;
+        visit.facts.client = visit.peer.socket_address();
+        visit.ledger = self.parts.auditor.open(visit.facts.clone());
+        entrance.enter(&mut visit.client, &visit.peer).await
+    }
+
     async fn admit(
         &self,
         visit: &mut Visit,
         place: Place,
     ) -> Result<(Wire<Stream>, LoggedIn, Seat), Dismissal> {
-        let (first, handshake) = self.parts.entrance.enter(&mut visit.client, &visit.peer).await?;
+        let opening = tokio::time::timeout(OPENING_PATIENCE, self.open(visit)).await;
+        let (first, handshake) = opening.unwrap_or(Err(Dismissal::TimedOut))?;
         visit.facts.tls = handshake.as_ref().map(encryption_of);
         let message = match first {
             FirstPacket::Startup(message) => message,
@@ -278,16 +262,28 @@ impl Gate {
             FirstPacket::GssEnc | FirstPacket::Ssl => return Err(Dismissal::ClientLeft),
         };
         learn(&mut visit.facts, &message);
+        if matches!(self.parts.auth, Auth::Passthrough) {
+            visit.facts.method = AuthMethod::Passthrough;
+        }
         visit.ledger = self.parts.auditor.open(visit.facts.clone());
-        let pinned = PinnedStartup::rebuild(&message, &*self.parts.settings)?;
+        let mut pinned = PinnedStartup::rebuild(&message, &*self.parts.settings)?;
         if place == Place::Standing {
             return Err(Dismissal::Full);
         }
         let entry = Entry::plain(Kind::SessionOpen, Decision::Allow, "start-up packet taken");
         visit.ledger.record(&entry).map_err(|AuditUnavailable| Dismissal::Unrecorded)?;
         visit.opened = Opened::Yes;
-        let (server, logged_in) = self.log_in(visit, &message, &pinned).await?;
-        let seat = self.principals.seat(&pinned.user).ok_or(Dismissal::FullForPrincipal)?;
+        let handshake = handshake.as_ref();
+        let auth = &self.parts.auth;
+        let method = auth.identify(&mut visit.client, &message, &mut pinned, handshake).await?;
+        if !matches!(auth, Auth::Passthrough) {
+            visit.facts.method = method;
+            visit.facts.user = Some(pinned.user.clone());
+            visit.ledger = self.parts.auditor.open(visit.facts.clone());
+        }
+        let (server, logged_in) = self.log_in(visit, &message, &pinned, handshake).await?;
+        let principal = visit.facts.principal.as_deref().unwrap_or_default();
+        let seat = self.principals.seat(principal).ok_or(Dismissal::FullForPrincipal)?;
         self.judge_posture(visit, &pinned, &logged_in.posture)?;
         Ok((server, logged_in, seat))
     }
@@ -324,12 +320,16 @@ impl Gate {
         visit: &mut Visit,
         message: &StartupMessage,
         pinned: &PinnedStartup,
+        handshake: Option<&Handshake>,
     ) -> Result<(Wire<Stream>, LoggedIn), Dismissal> {
-        let connected = self.parts.upstream.connect().await;
+        let dialer = self.parts.dialer.as_ref();
+        let connected = self.parts.upstream.connect(dialer.map(Arc::as_ref)).await;
         let (stream, address) = connected.map_err(|error| {
-            tracing::warn!(%error, "a client was turned away");
+            let cause = error.source().map(ToString::to_string);
+            tracing::warn!(%error, cause, "a client was turned away");
             Dismissal::ServerDown
         })?;
+        let means = self.parts.auth.means(&stream, address, dialer.map(Arc::as_ref), handshake);
         let mut server = Wire::new(stream);
         server.send(&pinned.encode()).await.map_err(|_| Dismissal::ServerDown)?;
         let login = Login {
@@ -340,6 +340,8 @@ impl Gate {
             address,
             catalogs: &self.parts.catalogs,
             database: visit.facts.database.as_deref().unwrap_or_default(),
+            dialer,
+            means,
         };
         let logged_in = login.run().await?;
         Ok((server, logged_in))
@@ -449,23 +451,6 @@ impl Conversation {
         // From here on nobody can cancel what is no more.
         drop(key);
         ledger.follow_up(&Entry::plain(Kind::SessionClose, Decision::None, recorded));
-    }
-}
-
-/// Writes down why there will be no session, and says so.
-async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
-    let message = dismissal.to_string();
-    let receipt: Option<Receipt> =
-        dismissal.entry(&message).and_then(|entry| visit.ledger.record(&entry).ok());
-    if let Some(reason) = dismissal.reason() {
-        let SessionFacts { session, client, .. } = &visit.facts;
-        let peer = client.map_or_else(|| "[local]".to_owned(), |client| client.to_string());
-        tracing::info!(%session, peer, reason = reason.code(), "turned away");
-    }
-    visit.client.dismiss(dismissal.complaint(receipt.as_ref()).as_ref()).await;
-    if visit.opened == Opened::Yes {
-        let entry = Entry::plain(Kind::SessionClose, Decision::None, "no session came of it");
-        visit.ledger.follow_up(&entry);
     }
 }
 

@@ -2,6 +2,7 @@
 //! must not simply be joined: the protocol version, the SASL mechanisms, the cancel key, the pins.
 
 use crate::postgres::frame::ProtocolViolation;
+use crate::postgres::scram::Mechanism;
 use crate::postgres::session::{PINNED, Pins, parameter_status};
 use crate::postgres::startup::{NEWEST_MINOR, PinnedStartup, StartupMessage};
 
@@ -122,7 +123,7 @@ impl Negotiation {
 pub fn unbound_mechanisms(body: &[u8]) -> Option<Vec<u8>> {
     let (code, list) = body.split_first_chunk::<4>()?;
     let mut kept = code.to_vec();
-    for mechanism in list.split(|&byte| byte == 0).take_while(|name| !name.is_empty()) {
+    for mechanism in sasl_mechanisms(list) {
         if !mechanism.ends_with(b"-PLUS") {
             kept.extend_from_slice(mechanism);
             kept.push(0);
@@ -133,6 +134,72 @@ pub fn unbound_mechanisms(body: &[u8]) -> Option<Vec<u8>> {
     }
     kept.push(0);
     Some(message(b'R', &kept))
+}
+
+/// Whether a password exchange that is bound to a TLS channel can pass the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The two hops are two channels: what the client binds to, the server does not know.
+    Cut,
+    /// Both hops show the same certificate, and that is what an exchange is bound to.
+    Through,
+}
+
+/// The names in a list of SASL mechanisms, which ends in an empty one.
+#[must_use]
+pub fn sasl_mechanisms(list: &[u8]) -> Vec<&[u8]> {
+    list.split(|&byte| byte == 0).take_while(|name| !name.is_empty()).collect()
+}
+
+/// The authentication request that offers these mechanisms.
+#[must_use]
+pub fn sasl_request(offered: &[Mechanism]) -> Vec<u8> {
+    let names = offered.iter().flat_map(|mechanism| [mechanism.name().as_bytes(), b"\0"]);
+    sasl_message(10, &[names.collect::<Vec<_>>().concat(), vec![0]].concat())
+}
+
+/// An authentication request with this code.
+#[must_use]
+pub fn sasl_message(code: u32, data: &[u8]) -> Vec<u8> {
+    message(b'R', &[&code.to_be_bytes()[..], data].concat())
+}
+
+/// The body of SASLInitialResponse.
+#[must_use]
+pub fn sasl_initial(mechanism: &str, data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [mechanism.as_bytes(), b"\0", &length, data].concat()
+}
+
+/// The body of SASLInitialResponse, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaslInitial<'a> {
+    /// The mechanism's name.
+    pub mechanism: &'a [u8],
+    /// The mechanism's first message.
+    pub data: &'a [u8],
+}
+
+impl<'a> SaslInitial<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// One that holds no first message, or more than that.
+    pub fn read(body: &'a [u8]) -> Result<Self, ProtocolViolation> {
+        let read = || {
+            let end = body.iter().position(|&byte| byte == 0)?;
+            let (length, data) = body.get(end + 1..)?.split_first_chunk::<4>()?;
+            let fits = usize::try_from(u32::from_be_bytes(*length)) == Ok(data.len());
+            fits.then_some(Self { mechanism: body.get(..end)?, data })
+        };
+        read().ok_or(ProtocolViolation::Malformed("SASLInitialResponse"))
+    }
+
+    /// Whether the client could bind and believes that the server could not.
+    #[must_use]
+    pub fn misses_binding(&self) -> bool {
+        self.data.starts_with(b"y,")
+    }
 }
 
 /// The process id in a `BackendKeyData` body, after checking its length for this minor version.

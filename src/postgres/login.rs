@@ -9,13 +9,17 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::dial::TlsDialer;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
 use crate::postgres::catalogs::{Catalogs, SessionJudge};
+use crate::postgres::credential::Refused;
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::frame::{ProtocolViolation, next_login_frame, next_server_frame};
 use crate::postgres::handshake::{
-    AuthStep, Negotiation, Reported, auth_step, backend_pid, unbound_mechanisms,
+    AuthStep, Binding, Negotiation, Reported, SaslInitial, auth_step, backend_pid, sasl_mechanisms,
+    sasl_message, unbound_mechanisms,
 };
+use crate::postgres::identity::Means;
 use crate::postgres::posture;
 use crate::postgres::posture::Posture;
 use crate::postgres::session::{Pins, field};
@@ -41,6 +45,44 @@ pub struct LoggedIn {
     pub judge: SessionJudge,
 }
 
+/// The SASL mechanisms that the client has been offered and not yet chosen from.
+#[derive(Debug, Default)]
+enum Offer {
+    /// None.
+    #[default]
+    None,
+    /// These.
+    Made {
+        /// Their names.
+        mechanisms: Vec<Vec<u8>>,
+        /// What became of those that bind.
+        bound: Bound,
+    },
+}
+
+/// What became of the mechanisms that bind to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    AsOffered,
+    TakenOut,
+}
+
+impl Offer {
+    /// Looks at the client's next answer. A server that offered binding refuses a client that could
+    /// bind and does not (RFC 5802, section 6), in words that help nobody; the gate is faster.
+    fn check(self, answer: &[u8]) -> Result<(), Dismissal> {
+        let Self::Made { mechanisms, bound } = self else { return Ok(()) };
+        let initial = SaslInitial::read(answer)?;
+        if !mechanisms.iter().any(|name| name == initial.mechanism) {
+            return Err(ProtocolViolation::Malformed("SASLInitialResponse").into());
+        }
+        match bound {
+            Bound::TakenOut if initial.misses_binding() => Err(Dismissal::BindingCut),
+            Bound::AsOffered | Bound::TakenOut => Ok(()),
+        }
+    }
+}
+
 /// One login under way.
 pub struct Login<'a, C, S> {
     /// The client.
@@ -57,6 +99,10 @@ pub struct Login<'a, C, S> {
     pub catalogs: &'a Catalogs,
     /// The database that the client asked for.
     pub database: &'a str,
+    /// What encrypts the way there.
+    pub dialer: Option<&'a Arc<TlsDialer>>,
+    /// Who answers the server's questions.
+    pub means: Means<'a>,
 }
 
 impl<C, S> Login<'_, C, S>
@@ -69,7 +115,7 @@ where
     /// # Errors
     /// When there will be no session.
     pub async fn run(mut self) -> Result<LoggedIn, Dismissal> {
-        self.authenticate().await?;
+        self.prove().await?;
         let (reported, mut for_client, backend_key) = self.collect_reports().await?;
         if let Some(pin) = reported.broken_pin() {
             return Err(Dismissal::Unpinned(pin));
@@ -78,7 +124,11 @@ where
         let judge = self.catalogs.judge_for(self.database, self.server, &mut for_client).await?;
         let pid = backend_pid(&backend_key, self.negotiation.minor())
             .ok_or(ProtocolViolation::Malformed("BackendKeyData"))?;
-        let target = CancelTarget { address: self.address.clone(), key: backend_key };
+        let target = CancelTarget {
+            dialer: self.dialer.cloned(),
+            address: self.address.clone(),
+            key: backend_key,
+        };
         let key = self.keys.issue(pid, self.negotiation.minor(), target.clone());
         for_client.extend_from_slice(&key.message());
         for_client.extend_from_slice(b"Z\0\0\0\x05I");
@@ -92,18 +142,34 @@ where
         })
     }
 
+    /// Answers the server's questions until it is satisfied.
+    async fn prove(&mut self) -> Result<(), Dismissal> {
+        let (credential, channel) = match &self.means {
+            Means::Client(binding) => return self.authenticate(*binding).await,
+            Means::Gate(credential, channel) => (*credential, channel),
+        };
+        match credential.log_in(self.server, channel).await {
+            Ok(()) => self.tell_client(&sasl_message(0, b"")).await,
+            Err(Refused::Dismissed(dismissal)) => Err(dismissal),
+            Err(Refused::ByServer(error)) => Err(self.pass_refusal(&error).await),
+        }
+    }
+
     /// Passes questions and answers on until the server is satisfied.
-    async fn authenticate(&mut self) -> Result<(), Dismissal> {
+    async fn authenticate(&mut self, binding: Binding) -> Result<(), Dismissal> {
+        let mut offer = Offer::default();
         let mut version_is_told = false;
         let mut step = AuthStep::ServerGoesOn;
         loop {
             while let Some(message) = self.server.take(next_server_frame)? {
                 match message.kind {
-                    b'R' if version_is_told => step = self.pass_question(&message).await?,
+                    b'R' if version_is_told => {
+                        step = self.pass_question(&message, binding, &mut offer).await?;
+                    }
                     b'R' => {
                         self.tell_version().await?;
                         version_is_told = true;
-                        step = self.pass_question(&message).await?;
+                        step = self.pass_question(&message, binding, &mut offer).await?;
                     }
                     b'v' if !version_is_told => self.negotiation.on_server(message.body())?,
                     b'N' => self.tell_client(&message.raw).await?,
@@ -117,6 +183,7 @@ where
             if step == AuthStep::ClientAnswers
                 && let Some(answer) = self.client.take(next_login_frame)?
             {
+                std::mem::take(&mut offer).check(answer.body())?;
                 self.tell_server(&answer.raw).await?;
                 step = AuthStep::ServerGoesOn;
             }
@@ -142,14 +209,28 @@ where
         }
     }
 
-    async fn pass_question(&mut self, message: &Taken) -> Result<AuthStep, Dismissal> {
+    async fn pass_question(
+        &mut self,
+        message: &Taken,
+        binding: Binding,
+        offer: &mut Offer,
+    ) -> Result<AuthStep, Dismissal> {
         let step = auth_step(message.body()).map_err(|_| Dismissal::Method)?;
-        if message.body().starts_with(SASL_MECHANISMS) {
-            let kept = unbound_mechanisms(message.body()).ok_or(Dismissal::Method)?;
-            self.tell_client(&kept).await?;
-        } else {
+        let Some(list) = message.body().strip_prefix(SASL_MECHANISMS) else {
             self.tell_client(&message.raw).await?;
-        }
+            return Ok(step);
+        };
+        let kept = match binding {
+            Binding::Cut => unbound_mechanisms(message.body()).ok_or(Dismissal::Method)?,
+            Binding::Through => message.raw.clone(),
+        };
+        let offered = sasl_mechanisms(kept.get(9..).unwrap_or_default());
+        let was_cut = offered.len() < sasl_mechanisms(list).len();
+        *offer = Offer::Made {
+            mechanisms: offered.iter().map(|name| name.to_vec()).collect(),
+            bound: if was_cut { Bound::TakenOut } else { Bound::AsOffered },
+        };
+        self.tell_client(&kept).await?;
         Ok(step)
     }
 
@@ -206,11 +287,16 @@ where
     }
 
     async fn pass_refusal(&mut self, error: &Taken) -> Dismissal {
+        let sqlstate = field(error.body(), b'C').and_then(|code| std::str::from_utf8(code).ok());
+        let sqlstate = sqlstate.unwrap_or("XX000").to_owned();
+        // Its words about the gate's own role are none of the client's business.
+        if matches!(self.means, Means::Gate(..)) && sqlstate.starts_with("28") {
+            return Dismissal::GateRefused(sqlstate);
+        }
         if let Err(left) = self.tell_client(&error.raw).await {
             return left;
         }
-        let sqlstate = field(error.body(), b'C').and_then(|code| std::str::from_utf8(code).ok());
-        Dismissal::ServerRefused(sqlstate.unwrap_or("XX000").to_owned())
+        Dismissal::ServerRefused(sqlstate)
     }
 
     async fn tell_client(&mut self, bytes: &[u8]) -> Result<(), Dismissal> {

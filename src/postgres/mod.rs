@@ -27,9 +27,13 @@ pub mod upstream;
 pub mod wire;
 
 pub mod clock;
+pub mod credential;
 pub mod entrance;
 mod farewell;
 pub mod gate;
+pub mod gatekeeper;
+pub mod identity;
 pub mod login;
 pub mod pump;
 pub mod stopper;
+mod visit;

@@ -97,7 +97,8 @@ async fn b12_a_hostile_server_ends_its_session_and_never_the_gate() {
 #[test]
 fn b20_a_key_is_the_gate_s_own_and_guessing_is_slow() {
     let keys = Arc::new(CancelKeys::default());
-    let target = |key| CancelTarget { address: UpstreamAddress::Tcp("h".into(), 1), key };
+    let target =
+        |key| CancelTarget { dialer: None, address: UpstreamAddress::Tcp("h".into(), 1), key };
     let mine = keys.issue(7, 0, target(vec![1; 8]));
     let other = keys.issue(8, 2, target(vec![2; 8]));
     let secret = |message: &[u8]| message[9..].to_vec();

@@ -10,7 +10,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
+mod commands;
 mod encryption;
+mod matrix;
+mod packets;
+mod passwords;
+mod servers;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -10,6 +10,7 @@ use rowarden::audit::files;
 use rowarden::audit::log::{AuditLog, AuditSettings, Keeping, Mode};
 use rowarden::audit::redact::SqlText;
 use rowarden::demo::cluster::Cluster;
+use rowarden::dial::TlsDialer;
 use rowarden::listen::{Address, Listener};
 use rowarden::policy::file::{Policy, PosturePolicy};
 use rowarden::policy::limits::Limits;
@@ -17,6 +18,7 @@ use rowarden::postgres::cancel::CancelKeys;
 use rowarden::postgres::catalogs::Catalogs;
 use rowarden::postgres::entrance::Entrance;
 use rowarden::postgres::gate::{Gate, Parts};
+use rowarden::postgres::identity::Auth;
 use rowarden::postgres::upstream::{Upstream, UpstreamAddress};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -36,6 +38,8 @@ pub(crate) struct GateSetup {
     limits: Limits,
     auditor: Option<Arc<dyn Auditor>>,
     entrance: Entrance,
+    dialer: Option<Arc<TlsDialer>>,
+    auth: Auth,
     audit: PathBuf,
     keeping: Keeping,
     folder: TempDir,
@@ -53,6 +57,8 @@ impl GateSetup {
             limits: Limits::default(),
             auditor: None,
             entrance: Entrance::default(),
+            dialer: None,
+            auth: Auth::Passthrough,
             audit: folder.path().join("audit"),
             keeping: Keeping::default(),
             folder,
@@ -96,6 +102,18 @@ impl GateSetup {
         self
     }
 
+    /// Speaking TLS to the server.
+    pub(crate) fn dialing_by(mut self, dialer: TlsDialer) -> Self {
+        self.dialer = Some(Arc::new(dialer));
+        self
+    }
+
+    /// Checking clients itself.
+    pub(crate) fn checking_by(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
     /// Kept in this way.
     pub(crate) fn keeping(mut self, keeping: Keeping) -> Self {
         self.keeping = keeping;
@@ -114,15 +132,30 @@ impl GateSetup {
         let builder = builder.worker_threads(2).enable_all().thread_stack_size(64 << 20);
         let runtime = builder.build().unwrap();
         let loopback = Address::Tcp(([127, 0, 0, 1], 0).into());
-        let listener = runtime.block_on(Listener::bind(&self.listen.unwrap_or(loopback))).unwrap();
+        let listen = self.listen.clone().unwrap_or(loopback);
+        let listener = runtime.block_on(Listener::bind(&listen)).unwrap();
         let address = listener.local_address().unwrap();
-        let policy = Arc::new(Policy::shipped().unwrap());
         let inside = runtime.enter();
+        let (parts, audit, folder) = self.into_parts();
+        drop(inside);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let gate = runtime.spawn(async move {
+            let stopped = async { stopped.await.unwrap_or_default() };
+            Arc::new(Gate::new(parts)).run(vec![listener], stopped).await;
+        });
+        let running = Some(Running { runtime, gate, stop });
+        LiveGate { address, audit, running, _folder: folder }
+    }
+
+    /// What the gate is made of, its audit folder, and what keeps that.
+    pub(crate) fn into_parts(self) -> (Parts, PathBuf, TempDir) {
+        let policy = Arc::new(Policy::shipped().unwrap());
         let auditor =
             self.auditor.unwrap_or_else(|| Arc::new(open_log(&self.audit, self.keeping, &policy)));
-        drop(inside);
         let parts = Parts {
             entrance: self.entrance,
+            dialer: self.dialer,
+            auth: self.auth,
             upstream: Upstream { addresses: self.upstream },
             keys: Arc::new(CancelKeys::default()),
             posture: self.posture,
@@ -132,13 +165,7 @@ impl GateSetup {
             auditor,
             max_connections: self.max_connections,
         };
-        let (stop, stopped) = oneshot::channel::<()>();
-        let gate = runtime.spawn(async move {
-            let stopped = async { stopped.await.unwrap_or_default() };
-            Arc::new(Gate::new(parts)).run(vec![listener], stopped).await;
-        });
-        let running = Some(Running { runtime, gate, stop });
-        LiveGate { address, audit: self.audit, running, _folder: self.folder }
+        (parts, self.audit, self.folder)
     }
 }
 

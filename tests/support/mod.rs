@@ -16,6 +16,7 @@ pub(crate) mod recorder;
 pub(crate) mod talk;
 pub(crate) mod tap;
 pub(crate) mod tls;
+pub(crate) mod users;
 
 use std::thread;
 use std::time::{Duration, Instant};

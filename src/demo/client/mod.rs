@@ -102,12 +102,19 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when the other side says no, another when it says nothing useful.
     pub fn connect(address: &Address, login: &Login) -> Result<Self, ClientError> {
-        let mut client = Self::open(address)?;
+        Self::open(address)?.enter(login)
+    }
+
+    /// Logs in on a connection on which nothing has been said yet.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn enter(mut self, login: &Login) -> Result<Self, ClientError> {
         let mut parameters = vec![("user", login.user.as_str()), ("database", &login.database)];
         parameters.extend(login.settings.iter().map(|(name, value)| (&**name, &**value)));
-        client.send(&message::start_up(&parameters))?;
-        client.log_in(&login.password)?;
-        Ok(client)
+        self.send(&message::start_up(&parameters))?;
+        self.log_in(&login.password)?;
+        Ok(self)
     }
 
     /// Connects and says nothing yet.
