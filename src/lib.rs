@@ -10,6 +10,7 @@ pub mod listen;
 
 pub mod dial;
 
+pub mod jira;
 pub mod policy;
 pub mod postgres;
 

@@ -48,8 +48,10 @@ const PURE_GATE: [&str; 13] = [
     "startup",
     "users",
 ];
-const PURE_AUDIT: [&str; 8] =
-    ["event", "export", "json", "line", "merkle", "note", "redact", "report"];
+const PURE_JIRA: [&str; 9] =
+    ["access", "framing", "headers", "outbox", "refusal", "reply", "request", "rewrite", "site"];
+const PURE_AUDIT: [&str; 9] =
+    ["event", "export", "http", "json", "line", "merkle", "note", "redact", "report"];
 
 /// What a pure module may not name, word by word.
 const IMPURE_WORDS: [&str; 15] = [
@@ -80,7 +82,8 @@ fn rank_of(modules: &[&str]) -> Option<Rank> {
         ["policy", ..] => Some(Rank::Policy),
         ["audit", part, ..] if PURE_AUDIT.contains(part) => Some(Rank::Event),
         ["postgres", part, ..] if PURE_GATE.contains(part) => Some(Rank::PureGate),
-        ["audit" | "config" | "dial" | "listen" | "postgres", ..] => Some(Rank::Io),
+        ["jira", part, ..] if PURE_JIRA.contains(part) => Some(Rank::PureGate),
+        ["audit" | "config" | "dial" | "jira" | "listen" | "postgres", ..] => Some(Rank::Io),
         ["demo", ..] => Some(Rank::Demo),
         ["cli", ..] => Some(Rank::Cli),
         ["main"] => Some(Rank::Main),

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rowarden::audit::event::{
-    AuditUnavailable, AuthMethod, Decision, Entry, Kind, Ledger, Query, Response, SessionFacts,
-    TxState,
+    AuditUnavailable, AuthMethod, Decision, Entry, Kind, Ledger, Protocol, Query, Response,
+    SessionFacts, TxState,
 };
 use rowarden::audit::keys;
 use rowarden::audit::log::{AuditLog, AuditSettings, Keeping, Mode, OnLoss, OpenError};
@@ -47,6 +47,7 @@ fn say(log: &AuditLog, message: &str) -> Result<String, AuditUnavailable> {
 fn facts(user: &str) -> SessionFacts {
     SessionFacts {
         session: Uuid::now_v7(),
+        protocol: Protocol::Postgres,
         client: Some(([127, 0, 0, 1], 40_000).into()),
         server: "/run/postgresql/.s.PGSQL.5432".to_owned(),
         tls: None,

@@ -13,7 +13,10 @@ use rowarden::audit::log::Mode;
 use rowarden::audit::redact::SqlText;
 use rowarden::cli::report::{self, Colours};
 use rowarden::config::Config;
+use rowarden::config::jira::CredentialConfig;
+use rowarden::jira::limits::Limits;
 use rowarden::policy::document::Mistakes;
+use rowarden::policy::jira::operation::Group;
 
 const FILE: &str = "/etc/rowarden/rowarden.toml";
 
@@ -62,7 +65,7 @@ mode = "writen"
         (5, 8, "`auth = \"users\"` needs `upstream_user`"),
         (6, 19, "`max_connections` must be between 1 and 100000"),
         (7, 16, "encryption needs a certificate and its key: `cert` and `key`"),
-        (8, 1, "`[jira]` is not supported by this version"),
+        (8, 1, "`upstream` is missing in `jira`"),
         (10, 1, "`dir` is missing in `audit`"),
         (11, 8, "`mode` must be one of \"written\", \"durable\""),
     ];
@@ -86,7 +89,7 @@ fn a_gate_without_a_log_and_a_log_without_a_gate_are_mistakes() {
     assert_eq!(
         places("policy_dir = \"policy\"\n"),
         [
-            (1, 1, "`[postgres]` is missing: there is no gate to serve".to_owned()),
+            (1, 1, "`[postgres]` and `[jira]` are missing: there is no gate to serve".to_owned()),
             (1, 1, "`[audit]` is missing: nothing passes that cannot be recorded".to_owned()),
         ]
     );
@@ -97,7 +100,8 @@ fn the_shortest_file_gets_every_default() {
     let config = parse(&with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db")).unwrap();
 
     assert_eq!(config.policy_dir, None);
-    assert_eq!(config.postgres.max_connections, 2000);
+    assert_eq!(config.postgres.unwrap().max_connections, 2000);
+    assert_eq!(config.jira, None);
     assert_eq!(config.audit.mode, Mode::Written);
     assert_eq!(config.audit.sql, SqlText::Normalized);
 }
@@ -109,8 +113,9 @@ fn relative_folders_are_relative_to_the_file() {
 
     assert_eq!(config.policy_dir, Some(PathBuf::from("/etc/rowarden/policy")));
     assert_eq!(config.audit.dir, PathBuf::from("/etc/rowarden/audit"));
-    assert_eq!(config.postgres.listen[0].to_string(), "/etc/rowarden/gate.sock");
-    let server = config.postgres.upstream.addresses[0].to_string();
+    let postgres = config.postgres.unwrap();
+    assert_eq!(postgres.listen[0].to_string(), "/etc/rowarden/gate.sock");
+    let server = postgres.upstream.addresses[0].to_string();
     assert_eq!(server, "/etc/rowarden/run/.s.PGSQL.5433");
 }
 
@@ -173,7 +178,7 @@ fn every_form_of_a_listen_address_is_understood() {
         ("[\"127.0.0.1:1\", \"/a\"]", "127.0.0.1:1 /a"),
     ] {
         let config = parse(&with_listen_and_upstream(written, "postgres://db"));
-        let listen = config.expect(written).postgres.listen;
+        let listen = config.expect(written).postgres.unwrap().listen;
         let shown: Vec<_> = listen.iter().map(ToString::to_string).collect();
         assert_eq!(shown.join(" "), understood, "{written}");
     }
@@ -193,7 +198,7 @@ fn every_form_of_a_server_address_is_understood() {
         ("unix:/tmp/.s.PGSQL.5444", "/tmp/.s.PGSQL.5444"),
     ] {
         let config = parse(&with_listen_and_upstream("\"127.0.0.1:6432\"", written));
-        let addresses = config.expect(written).postgres.upstream.addresses;
+        let addresses = config.expect(written).postgres.unwrap().upstream.addresses;
         let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         assert_eq!(shown.join(" "), understood, "{written}");
     }
@@ -471,4 +476,90 @@ async fn a_port_in_use_is_named() {
 
     let message = bound.err().expect("it is in use").to_string();
     assert_eq!(message, format!("cannot listen on `{address}`"));
+}
+
+fn jira(lines: &str) -> String {
+    format!("[jira]\nlisten = \"127.0.0.1:8181\"\n{lines}\n[audit]\ndir = \"audit\"\n")
+}
+
+#[test]
+fn a_jira_gate_needs_no_other_gate_and_gets_every_default() {
+    let config = parse(&jira("upstream = \"https://jira.example/jira/\"")).unwrap();
+
+    assert_eq!(config.postgres, None);
+    let jira = config.jira.unwrap();
+    assert_eq!(jira.upstream.to_string(), "https://jira.example/jira");
+    assert_eq!(jira.credential, CredentialConfig::Passthrough);
+    assert_eq!(jira.max_connections, 2000);
+    assert_eq!(jira.limits, Limits::default());
+    assert_eq!(jira.public_url, None);
+    assert!(jira.hosts.is_empty() && jira.site_urls.is_empty() && jira.groups.is_empty());
+}
+
+#[test]
+fn everything_that_a_jira_gate_can_be_told_is_understood() {
+    let config = parse(&jira(
+        r#"upstream = "http://localhost:8080"
+hosts = ["Gate.test", "localhost:8181"]
+public_url = "https://gate.example/jira"
+site_urls = ["https://jira.example"]
+groups = ["dev-status"]
+credential = "file:secrets/jira"
+clients = "env:GATE_TOKENS"
+upstream_tls = { ca = "ca.crt" }
+limits = { concurrent_requests = 5, refusals_per_minute = 0 }
+tls = { mode = "disable" }"#,
+    ))
+    .unwrap();
+
+    let jira = config.jira.unwrap();
+    assert_eq!(jira.hosts, ["gate.test", "localhost:8181"]);
+    assert_eq!(jira.public_url.unwrap().to_string(), "https://gate.example/jira");
+    assert_eq!(jira.site_urls[0].to_string(), "https://jira.example");
+    assert_eq!(jira.groups, [Group::DevStatus]);
+    assert_eq!(jira.upstream_ca, Some(PathBuf::from("/etc/rowarden/ca.crt")));
+    assert_eq!(jira.limits.concurrent_requests.map(u32::from), Some(5));
+    assert_eq!(jira.limits.refusals_per_minute, None);
+    let CredentialConfig::Held { credential, clients } = jira.credential else {
+        panic!("the gate holds no credential");
+    };
+    assert_eq!(credential.to_string(), "file:/etc/rowarden/secrets/jira");
+    assert_eq!(clients.to_string(), "env:GATE_TOKENS");
+}
+
+#[test]
+fn mistakes_of_a_jira_gate_are_told_without_its_secrets() {
+    for (lines, message) in [
+        ("upstream = \"https://ann:hush@jira.example\"", "`upstream` is not the URL of a site"),
+        (
+            "upstream = \"http://127.0.0.1:8181\"",
+            "`upstream` is the address that the gate itself listens on",
+        ),
+        ("upstream = \"http://a\"\nhosts = [\"a/b\"]", "`a/b` is not a host"),
+        ("upstream = \"http://a\"\ngroups = [\"all\"]", "there is no group `all`"),
+        (
+            "upstream = \"http://a\"\ncredential = \"hush\"\nclients = \"file:c\"",
+            "a secret is not written here, only where it is",
+        ),
+        (
+            "upstream = \"http://a\"\ncredential = \"file:c\"",
+            "`clients` is missing: to whom does the gate lend its credential?",
+        ),
+        (
+            "upstream = \"http://a\"\nclients = \"file:c\"",
+            "`clients` are for a gate that holds the credential itself",
+        ),
+        (
+            "upstream = \"http://a\"\nlimits = { requests_per_second = -1 }",
+            "`requests_per_second` must be between 0 and 1000000",
+        ),
+        (
+            "upstream = \"http://a\"\nupstream_tls = { insecure = true }",
+            "`ca` is missing in `upstream_tls`",
+        ),
+    ] {
+        let found = places(&jira(lines));
+        assert!(found.iter().any(|(_, _, found)| found == message), "{lines}: {found:?}");
+        assert!(found.iter().all(|(_, _, found)| !found.contains("hush")), "{found:?}");
+    }
 }

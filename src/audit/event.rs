@@ -44,12 +44,23 @@ pub trait Auditor: Send + Sync {
     fn open(&self, facts: SessionFacts) -> Box<dyn Ledger + Send>;
 }
 
+/// What is spoken with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP, to JIRA.
+    Http,
+    /// PostgreSQL's.
+    Postgres,
+}
+
 /// What is known of a session from its login on, repeated on each of its lines so that no reader
 /// has to join.
 #[derive(Clone, Debug)]
 pub struct SessionFacts {
     /// The session's id.
     pub session: Uuid,
+    /// What is spoken in it.
+    pub protocol: Protocol,
     /// The peer; `None` over a unix socket.
     pub client: Option<SocketAddr>,
     /// The server behind the gate: `host:port` or the path of a unix socket.
@@ -90,6 +101,8 @@ pub enum AuthMethod {
     Passthrough,
     /// By SCRAM, to the gate.
     Scram,
+    /// By a token of the gate.
+    Token,
 }
 
 impl AuthMethod {
@@ -101,6 +114,7 @@ impl AuthMethod {
             Self::None => "none",
             Self::Passthrough => "passthrough",
             Self::Scram => "scram",
+            Self::Token => "token",
         }
     }
 }
@@ -122,6 +136,10 @@ pub enum Kind {
     DbResponse,
     /// A verdict on SQL.
     DbStatement,
+    /// A verdict on a request.
+    HttpRequest,
+    /// How a request ended.
+    HttpResponse,
     /// The process began.
     GateStart,
     /// The process ends.
@@ -156,6 +174,8 @@ impl Kind {
             Self::DbProtocolViolation => "db.protocol_violation",
             Self::DbResponse => "db.response",
             Self::DbStatement => "db.statement",
+            Self::HttpRequest => "http.request",
+            Self::HttpResponse => "http.response",
             Self::GateStart => "gate.start",
             Self::GateStop => "gate.stop",
             Self::GateCrashRecovered => "gate.crash_recovered",
@@ -238,6 +258,8 @@ pub struct Entry<'a> {
     pub query: Option<Query<'a>>,
     /// How it ended, for `db.response`.
     pub response: Option<Response<'a>>,
+    /// The request, for `http.request` and `http.response`.
+    pub http: Option<Http<'a>>,
     /// Whether a byte of the client's message went to the server. Always `Some(false)` for a
     /// denial; `None` where the question makes no sense.
     pub upstream_contacted: Option<bool>,
@@ -261,6 +283,7 @@ impl Entry<'_> {
             statement: 0,
             query: None,
             response: None,
+            http: None,
             upstream_contacted: None,
             gate_action: None,
             traffic: None,
@@ -293,6 +316,23 @@ pub struct Response<'a> {
     pub rows: u64,
     /// Bytes sent to the client for it.
     pub bytes_out: u64,
+}
+
+/// The HTTP part of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Http<'a> {
+    /// The method, as it was asked for.
+    pub method: &'a str,
+    /// Path and query. Values in the query are logged only where they cannot be secrets.
+    pub target: &'a str,
+    /// The operation's name, or the method of what has none.
+    pub operation: &'a str,
+    /// Bytes of the request's body.
+    pub body_bytes: u64,
+    /// The status of the answer, once there is one.
+    pub status: Option<u16>,
+    /// Bytes of the answer's body that were sent, for `http.response`.
+    pub response_bytes: Option<u64>,
 }
 
 /// What went over the wire between client and gate.

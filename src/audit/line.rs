@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::audit::event::{Decision, Entry, Query, Response, SessionFacts};
+use crate::audit::event::{Decision, Entry, Protocol, Query, Response, SessionFacts};
+use crate::audit::http::push_http;
 use crate::audit::json::{Json, MAX_NAME_BYTES};
 use crate::audit::redact::{Redacted, SqlText, redact};
 
@@ -50,8 +51,8 @@ struct SessionPart {
     session: Vec<u8>,
     /// The end of `session`, `actor`, `client` and `server`.
     peers: Vec<u8>,
-    /// `db` without its end.
-    db: Vec<u8>,
+    /// `db` without its end; `None` where HTTP is spoken.
+    db: Option<Vec<u8>>,
 }
 
 impl Facts {
@@ -74,7 +75,7 @@ impl Facts {
         let part = SessionPart {
             session: session_bytes(facts),
             peers: peer_bytes(facts),
-            db: db_bytes(facts),
+            db: (facts.protocol == Protocol::Postgres).then(|| db_bytes(facts)),
         };
         Self { session: Some(part), ..Self::of_process(gate) }
     }
@@ -194,7 +195,12 @@ pub fn push_body(
             json.raw(r#","statement":"#).number(entry.statement);
         }
         json.bytes(&part.peers);
-        push_db(entry, sql, &part.db, &mut json);
+        if let Some(db) = &part.db {
+            push_db(entry, sql, db, &mut json);
+        }
+    }
+    if let Some(request) = &entry.http {
+        push_http(request, &mut json);
     }
     push_upstream(entry, &mut json);
     if let Some(total_us) = total_us {
@@ -280,7 +286,8 @@ mod tests {
 
     use super::{Facts, GateFacts, SecondText, push_body, push_head, split_port};
     use crate::audit::event::{
-        AuthMethod, Decision, Entry, Kind, Query, Response, SessionFacts, Traffic, TxState,
+        AuthMethod, Decision, Entry, Kind, Protocol, Query, Response, SessionFacts, Traffic,
+        TxState,
     };
     use crate::audit::redact::SqlText;
     use crate::policy::reason::Reason;
@@ -298,6 +305,7 @@ mod tests {
     fn session(application: &str) -> SessionFacts {
         SessionFacts {
             session: Uuid::max(),
+            protocol: Protocol::Postgres,
             client: Some(([127, 0, 0, 1], 40_000).into()),
             server: "db.example:5432".to_owned(),
             tls: None,

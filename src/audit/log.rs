@@ -250,7 +250,8 @@ impl SessionLedger {
 impl Ledger for SessionLedger {
     fn record(&mut self, entry: &Entry<'_>) -> Result<Receipt, AuditUnavailable> {
         let receipt = self.with_body(entry, None, |body| self.log.record_body(body))?;
-        if entry.kind == Kind::DbStatement && entry.decision == Decision::Allow {
+        let is_timed = matches!(entry.kind, Kind::DbStatement | Kind::HttpRequest);
+        if is_timed && entry.decision == Decision::Allow {
             self.start_timing(entry.statement);
         }
         Ok(receipt)

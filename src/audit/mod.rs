@@ -18,6 +18,7 @@ pub mod event;
 pub mod export;
 pub mod files;
 pub mod filter;
+mod http;
 mod json;
 mod keeper;
 pub mod keeping;

@@ -10,9 +10,9 @@ use crate::cli::serve::with_cause;
 use crate::config::secret::{SecretError, SecretSource};
 use crate::config::{AuthConfig, PostgresConfig};
 use crate::dial::{DialError, TlsDialer};
-use crate::listen::tls::{TlsDoor, TlsError};
+use crate::listen::tls::{TlsDemand, TlsDoor, TlsError};
 use crate::postgres::credential::Credential;
-use crate::postgres::entrance::{Entrance, PROTOCOL, TlsDemand};
+use crate::postgres::entrance::{Entrance, PROTOCOL};
 use crate::postgres::gatekeeper::{Gatekeeper, UsersError};
 use crate::postgres::identity::Auth;
 

@@ -8,14 +8,15 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::cli::access::Access;
+use crate::cli::gates::rules_in_force;
 use crate::cli::report;
 use crate::cli::serve::with_cause;
+use crate::cli::site::Site;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
 use crate::config::{AuthConfig, Config, PostgresConfig};
 use crate::dial::{TlsDialer, Trust};
-use crate::policy::file::Policy;
-use crate::postgres::entrance::TlsDemand;
+use crate::listen::tls::TlsDemand;
 use crate::postgres::upstream::{SSL_REQUEST, Upstream, UpstreamAddress, connect_within, link};
 
 /// How long each server may take to answer: 5 s. An operator waits for it.
@@ -45,11 +46,11 @@ pub fn run(check: &Check, out: &mut impl Write) -> io::Result<Exit> {
         Ok(config) => config,
         Err(exit) => return Ok(exit),
     };
-    let policy = match source::read_policy(config.policy_dir.as_deref(), audience, out)? {
+    let policy = match source::read_policy(&config, audience, out)? {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    let access = match Access::load(&config.postgres) {
+    let access = match config.postgres.as_ref().map(Access::load).transpose() {
         Ok(access) => access,
         Err(error) => {
             let message = with_cause(&error);
@@ -62,36 +63,63 @@ pub fn run(check: &Check, out: &mut impl Write) -> io::Result<Exit> {
             return Ok(Exit::BadConfiguration);
         }
     };
+    let site = match Site::load(&config, &check.config, audience, out)? {
+        Ok(site) => site,
+        Err(exit) => return Ok(exit),
+    };
     if audience == Audience::People {
-        summarise(check, &config, &policy, out)?;
+        let (name, id) = rules_in_force(policy.as_ref(), site.as_ref());
+        summarise(check, &config, (&name, &id), out)?;
     }
-    if check.probe { probe(check, &config, &access, out) } else { Ok(Exit::Good) }
+    if !check.probe {
+        return Ok(Exit::Good);
+    }
+    let servers = match &config.postgres {
+        Some(gate) => {
+            let dialer = access.and_then(|access| access.dialer());
+            probe_postgres(check, &gate.upstream, dialer.as_deref(), out)?
+        }
+        None => Exit::Good,
+    };
+    let sites = match &site {
+        Some(site) => probe_site(check, site, out)?,
+        None => Exit::Good,
+    };
+    Ok(if servers == Exit::Good { sites } else { servers })
 }
 
 fn summarise(
     check: &Check,
     config: &Config,
-    policy: &Policy,
+    (policy, policy_id): (&str, &str),
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "{}: no mistakes", check.config.display())?;
-    for address in &config.postgres.listen {
-        writeln!(out, "  clients   {address}")?;
+    if let Some(gate) = &config.postgres {
+        for address in &gate.listen {
+            writeln!(out, "  clients   {address}")?;
+        }
+        writeln!(out, "  tls       {}", client_tls(gate))?;
+        for address in &gate.upstream.addresses {
+            writeln!(out, "  server    {address}, {}", server_tls(gate))?;
+        }
+        writeln!(out, "  logins    {}", logins(gate))?;
+        if let Some(warning) = binding_warning(gate) {
+            writeln!(out, "  warning   {warning}")?;
+        }
     }
-    writeln!(out, "  tls       {}", client_tls(config))?;
-    for address in &config.postgres.upstream.addresses {
-        writeln!(out, "  server    {address}, {}", server_tls(config))?;
+    if let Some(gate) = &config.jira {
+        for address in &gate.listen {
+            writeln!(out, "  clients   {address} (JIRA)")?;
+        }
+        writeln!(out, "  site      {}", gate.upstream)?;
     }
-    writeln!(out, "  logins    {}", logins(config))?;
-    if let Some(warning) = binding_warning(config) {
-        writeln!(out, "  warning   {warning}")?;
-    }
-    writeln!(out, "  policy    {} ({})", policy.name(), policy.id())?;
+    writeln!(out, "  policy    {policy} ({policy_id})")?;
     writeln!(out, "  audit     {}", config.audit.dir.display())
 }
 
-fn client_tls(config: &Config) -> &'static str {
-    match config.postgres.tls.as_ref().map(|tls| tls.demand) {
+fn client_tls(gate: &PostgresConfig) -> &'static str {
+    match gate.tls.as_ref().map(|tls| tls.demand) {
         None => "none: clients connect in clear",
         Some(TlsDemand::Allow) => "for clients that ask for it",
         Some(TlsDemand::Mutual) => "required, with a certificate of the client's own",
@@ -99,8 +127,8 @@ fn client_tls(config: &Config) -> &'static str {
     }
 }
 
-fn server_tls(config: &Config) -> &'static str {
-    match config.postgres.upstream_tls.as_ref().map(|tls| &tls.trust) {
+fn server_tls(gate: &PostgresConfig) -> &'static str {
+    match gate.upstream_tls.as_ref().map(|tls| &tls.trust) {
         None => "in clear",
         Some(Trust::Anybody) => "encrypted, whoever it is",
         Some(Trust::Authorities(_)) => "encrypted, known by its certificate",
@@ -108,8 +136,8 @@ fn server_tls(config: &Config) -> &'static str {
     }
 }
 
-fn logins(config: &Config) -> String {
-    match &config.postgres.auth {
+fn logins(gate: &PostgresConfig) -> String {
+    match &gate.auth {
         AuthConfig::Passthrough => "passed through to the server".to_owned(),
         AuthConfig::Users { users, upstream_user, .. } => {
             format!("checked by the gate ({}), then as `{upstream_user}`", users.display())
@@ -118,8 +146,8 @@ fn logins(config: &Config) -> String {
 }
 
 /// What a client that binds its password to the channel meets between two channels.
-fn binding_warning(config: &Config) -> Option<&'static str> {
-    let PostgresConfig { tls, upstream_tls, auth, .. } = &config.postgres;
+fn binding_warning(gate: &PostgresConfig) -> Option<&'static str> {
+    let PostgresConfig { tls, upstream_tls, auth, .. } = gate;
     let cuts = tls.is_some() && upstream_tls.is_some() && *auth == AuthConfig::Passthrough;
     cuts.then_some(
         "passwords are passed through with TLS on both sides: unless the gate's certificate is \
@@ -129,14 +157,34 @@ fn binding_warning(config: &Config) -> Option<&'static str> {
     )
 }
 
-fn probe(
+/// Connects to the site and closes again: it gets no request of the gate's own.
+fn probe_site(check: &Check, site: &Site, out: &mut impl Write) -> io::Result<Exit> {
+    let url = site.upstream().site();
+    match (runtime()?.block_on(site.upstream().probe()), check.json) {
+        (Ok(()), false) => {
+            writeln!(out, "  probe     {url} takes connections")?;
+            Ok(Exit::Good)
+        }
+        (Ok(()), true) => Ok(Exit::Good),
+        (Err(error), json) => {
+            let failure = format!("no site at `{url}`: {error}");
+            if json {
+                report::whole_file_for_programs(&check.config, &failure, out)?;
+            } else {
+                complain(&failure);
+            }
+            Ok(Exit::Unavailable)
+        }
+    }
+}
+
+fn probe_postgres(
     check: &Check,
-    config: &Config,
-    access: &Access,
+    upstream: &Upstream,
+    dialer: Option<&TlsDialer>,
     out: &mut impl Write,
 ) -> io::Result<Exit> {
-    let dialer = access.dialer();
-    let answer = runtime()?.block_on(probe_any(&config.postgres.upstream, dialer.as_deref()));
+    let answer = runtime()?.block_on(probe_any(upstream, dialer));
     match (answer, check.json) {
         (Ok(address), false) => {
             writeln!(out, "  probe     {address} speaks PostgreSQL")?;

@@ -121,7 +121,7 @@ fn policy_for(sql: &Sql, out: &mut impl Write) -> io::Result<Result<Policy, Exit
         None => None,
     };
     let folder: Option<&Path> = sql.policy.as_deref().or(config.as_deref());
-    source::read_policy(folder, Audience::People, out)
+    source::read_policy_in(folder, Audience::People, out)
 }
 
 /// What a reason means, as programs read it.

@@ -11,6 +11,7 @@ mod explain_http;
 mod gates;
 pub mod report;
 pub mod serve;
+pub mod site;
 mod source;
 pub mod user;
 

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::audit::log::OnLoss;
 use crate::cli::access::Access;
+use crate::cli::site::Site;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain, runtime};
 use crate::config::Config;
@@ -35,12 +36,16 @@ pub struct Serve {
 pub struct Ready {
     /// What the operator wants.
     pub config: Config,
-    /// The rules.
-    pub policy: Policy,
-    /// Who is let in.
-    pub access: Access,
-    /// Bound, in the order of the configuration.
-    pub listeners: Vec<Listener>,
+    /// The rules for SQL, if there is a PostgreSQL gate.
+    pub policy: Option<Policy>,
+    /// Who is let in there.
+    pub access: Option<Access>,
+    /// What the JIRA gate is made of, if there is one.
+    pub site: Option<Site>,
+    /// Bound for the PostgreSQL gate, in the order of the configuration.
+    pub postgres: Vec<Listener>,
+    /// Bound for the JIRA gate, in the order of the configuration.
+    pub jira: Vec<Listener>,
     /// Comes when the gates must drain and end.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Comes when files must be read again.
@@ -66,18 +71,24 @@ where
     if serve.accept_loss {
         config.audit.keeping.on_loss = OnLoss::Accept;
     }
-    let policy = match source::read_policy(config.policy_dir.as_deref(), Audience::People, out)? {
+    let policy = match source::read_policy(&config, Audience::People, out)? {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    let access = match Access::load(&config.postgres) {
+    let access = match config.postgres.as_ref().map(Access::load).transpose() {
         Ok(access) => access,
         Err(error) => {
             complain(&with_cause(&error));
             return Ok(Exit::BadConfiguration);
         }
     };
-    if let Err(error) = descriptors::reserve(config.postgres.max_connections) {
+    let site = match Site::load(&config, &serve.config, Audience::People, out)? {
+        Ok(site) => site,
+        Err(exit) => return Ok(exit),
+    };
+    let connections = config.postgres.as_ref().map_or(0, |gate| gate.max_connections)
+        + config.jira.as_ref().map_or(0, |gate| gate.max_connections);
+    if let Err(error) = descriptors::reserve(connections) {
         complain(&with_cause(&error));
         return Ok(Exit::BadConfiguration);
     }
@@ -86,9 +97,10 @@ where
     let worker = runtime.spawn(async move {
         let stop = Box::pin(stop_signal()?);
         let reload = signal(SignalKind::hangup())?;
-        match bind(&config.postgres.listen).await {
-            Ok(listeners) => {
-                Ok(gates(Ready { config, policy, access, listeners, stop, reload }).await)
+        match bind_gates(&config).await {
+            Ok((postgres, jira)) => {
+                let ready = Ready { config, policy, access, site, postgres, jira, stop, reload };
+                Ok(gates(ready).await)
             }
             Err(error) => {
                 complain(&with_cause(&error));
@@ -97,6 +109,13 @@ where
         }
     });
     runtime.block_on(worker).unwrap_or_else(|_| Err(io::Error::other("the gates failed")))
+}
+
+/// Binds the addresses of all gates, or none.
+async fn bind_gates(config: &Config) -> Result<(Vec<Listener>, Vec<Listener>), ListenError> {
+    let postgres = config.postgres.as_ref().map_or(&[][..], |gate| &gate.listen);
+    let jira = config.jira.as_ref().map_or(&[][..], |gate| &gate.listen);
+    Ok((bind(postgres).await?, bind(jira).await?))
 }
 
 /// Binds all addresses, or none.

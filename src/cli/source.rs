@@ -69,9 +69,21 @@ pub(super) fn read_config(
     read(file, |text| Config::parse(text, file), audience, out)
 }
 
+/// Reads the rules for SQL that a configuration names, if it has a gate for it; as [`read`].
+pub(super) fn read_policy(
+    config: &Config,
+    audience: Audience,
+    out: &mut impl Write,
+) -> io::Result<Result<Option<Policy>, Exit>> {
+    if config.postgres.is_none() {
+        return Ok(Ok(None));
+    }
+    Ok(read_policy_in(config.policy_dir.as_deref(), audience, out)?.map(Some))
+}
+
 /// Reads the policy in a folder, or the one that is built in; as [`read`]. A folder that holds no
 /// policy is a mistake: the operator meant another one than the built-in.
-pub(super) fn read_policy(
+pub(super) fn read_policy_in(
     folder: Option<&Path>,
     audience: Audience,
     out: &mut impl Write,

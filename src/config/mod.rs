@@ -5,6 +5,7 @@
 //! whole file is free of mistakes: a gate that runs on half of its configuration protects half.
 
 mod address;
+pub mod jira;
 mod quantity;
 mod raw;
 pub mod secret;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::audit::log::{Keeping, Mode};
 use crate::audit::redact::SqlText;
+use crate::config::jira::JiraConfig;
 use crate::config::quantity::QuantityMistake;
 use crate::config::raw::{
     RawAudit, RawAuth, RawConfig, RawKeeping, RawPostgres, RawTls, RawUpstreamTls, Verification,
@@ -21,9 +23,9 @@ use crate::config::secret::SecretSource;
 use crate::dial::{ServerTls, Trust};
 use crate::listen::Address;
 use crate::listen::proxy::IpRange;
+use crate::listen::tls::TlsDemand;
 use crate::listen::tls::TlsFiles;
 use crate::policy::document::{self, Mistakes, Placed, Section};
-use crate::postgres::entrance::TlsDemand;
 use crate::postgres::upstream::{Upstream, UpstreamAddress};
 
 /// The most clients at once: 2000, twenty times what PostgreSQL itself takes by default, so that
@@ -36,8 +38,10 @@ pub struct Config {
     /// Where `readonly.toml` lives. `None`, the default, is the policy that is built into the
     /// binary: it has been reviewed together with the code that applies it.
     pub policy_dir: Option<PathBuf>,
-    /// The PostgreSQL gate.
-    pub postgres: PostgresConfig,
+    /// The PostgreSQL gate, if there is one. At least one of the gates is there.
+    pub postgres: Option<PostgresConfig>,
+    /// The JIRA gate, if there is one.
+    pub jira: Option<JiraConfig>,
     /// The audit log.
     pub audit: AuditConfig,
 }
@@ -129,8 +133,9 @@ impl Meaning<'_, '_, '_> {
     fn config(&mut self, raw: RawConfig) -> Option<Config> {
         let policy_dir = raw.policy_dir.and_then(|dir| self.folder(&dir));
         let postgres = raw.postgres.and_then(|postgres| self.postgres(postgres));
+        let jira = raw.jira.and_then(|jira| self.jira(jira));
         let audit = raw.audit.and_then(|audit| self.audit(audit));
-        Some(Config { policy_dir, postgres: postgres?, audit: audit? })
+        Some(Config { policy_dir, postgres, jira, audit: audit? })
     }
 
     fn postgres(&mut self, raw: RawPostgres) -> Option<PostgresConfig> {

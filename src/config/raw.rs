@@ -3,17 +3,20 @@
 //! Keys that this version does not know yet are told apart from misspelt ones: a gate must not
 //! start as if encryption or a second gate were on when they are not.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use crate::audit::log::Mode;
 use crate::audit::redact::SqlText;
+use crate::jira::limits::Limits;
+use crate::listen::tls::TlsDemand;
 use crate::policy::document::{Placed, Section};
-use crate::postgres::entrance::TlsDemand;
 
 /// The file as typed.
 pub(super) struct RawConfig {
     pub(super) policy_dir: Option<Placed<String>>,
     pub(super) postgres: Option<RawPostgres>,
+    pub(super) jira: Option<RawJira>,
     pub(super) audit: Option<RawAudit>,
 }
 
@@ -29,6 +32,22 @@ pub(super) struct RawPostgres {
     pub(super) proxy_protocol_from: Option<Placed<Vec<Placed<String>>>>,
     pub(super) tls: Option<RawTls>,
     pub(super) max_connections: Option<Placed<usize>>,
+}
+
+/// `[jira]` as typed.
+pub(super) struct RawJira {
+    pub(super) listen: Option<Placed<Vec<Placed<String>>>>,
+    pub(super) upstream: Option<Placed<String>>,
+    pub(super) upstream_ca: Option<Placed<String>>,
+    pub(super) hosts: Vec<Placed<String>>,
+    pub(super) public_url: Option<Placed<String>>,
+    pub(super) site_urls: Vec<Placed<String>>,
+    pub(super) groups: Vec<Placed<String>>,
+    pub(super) credential: Option<Placed<String>>,
+    pub(super) clients: Option<Placed<String>>,
+    pub(super) max_connections: Option<Placed<usize>>,
+    pub(super) tls: Option<RawTls>,
+    pub(super) limits: Option<Limits>,
 }
 
 /// `[audit]` as typed.
@@ -79,19 +98,21 @@ pub(super) enum Verification {
 
 impl RawConfig {
     pub(super) fn read(root: &mut Section<'_, '_>) -> Self {
-        for section in ["jira", "mcp", "admin"] {
+        for section in ["mcp", "admin"] {
             root.refuse(section, format!("`[{section}]` is not supported by this version"));
         }
         let policy_dir = root.string("policy_dir");
-        if !root.has("postgres") {
-            root.mistake(0..0, "`[postgres]` is missing: there is no gate to serve");
+        if !root.has("postgres") && !root.has("jira") {
+            let message = "`[postgres]` and `[jira]` are missing: there is no gate to serve";
+            root.mistake(0..0, message);
         }
         if !root.has("audit") {
             root.mistake(0..0, "`[audit]` is missing: nothing passes that cannot be recorded");
         }
         let postgres = root.section("postgres", |section| Some(RawPostgres::read(section)));
+        let jira = root.section("jira", |section| Some(RawJira::read(section)));
         let audit = root.section("audit", |section| Some(RawAudit::read(section)));
-        Self { policy_dir, postgres, audit }
+        Self { policy_dir, postgres, jira, audit }
     }
 }
 
@@ -110,6 +131,41 @@ impl RawPostgres {
             upstream: section.required("upstream", Section::string),
             max_connections: section.integer("max_connections", 1..=100_000),
         }
+    }
+}
+
+impl RawJira {
+    fn read(section: &mut Section<'_, '_>) -> Self {
+        let mut list = |key| section.strings(key).map_or_else(Vec::new, |list| list.value);
+        let (hosts, site_urls, groups) = (list("hosts"), list("site_urls"), list("groups"));
+        Self {
+            listen: section.required("listen", Section::one_or_more),
+            upstream: section.required("upstream", Section::string),
+            upstream_ca: section.section("upstream_tls", |tls| tls.required("ca", Section::string)),
+            hosts,
+            public_url: section.string("public_url"),
+            site_urls,
+            groups,
+            credential: section.string("credential"),
+            clients: section.string("clients"),
+            max_connections: section.integer("max_connections", 1..=100_000),
+            tls: section.section("tls", RawTls::read),
+            limits: section.section("limits", |limits| Some(read_limits(limits))),
+        }
+    }
+}
+
+/// What one client of the JIRA gate may use; 0 is no bound.
+fn read_limits(section: &mut Section<'_, '_>) -> Limits {
+    let usual = Limits::default();
+    let mut bound = |key, usual| match section.integer(key, 0..=1_000_000_u32) {
+        Some(placed) => NonZeroU32::new(placed.value),
+        None => usual,
+    };
+    Limits {
+        concurrent_requests: bound("concurrent_requests", usual.concurrent_requests),
+        requests_per_second: bound("requests_per_second", usual.requests_per_second),
+        refusals_per_minute: bound("refusals_per_minute", usual.refusals_per_minute),
     }
 }
 

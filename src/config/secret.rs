@@ -4,7 +4,7 @@
 //! configuration itself, which is copied about, and never from an argument, which others see.
 
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fmt, fs};
 
 use secrecy::SecretString;
 
@@ -28,6 +28,15 @@ pub enum SecretError {
     /// There is nothing in it.
     #[error("{0} is empty or not there")]
     Empty(String),
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "file:{}", path.display()),
+            Self::Variable(name) => write!(formatter, "env:{name}"),
+        }
+    }
 }
 
 impl SecretSource {

@@ -14,10 +14,23 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ProtocolVersion, RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use crate::audit::event::TlsFacts;
 use crate::listen::certificate::{FileError, read_certificates, read_key};
 use crate::listen::stream::{Rewound, Stream};
+
+/// Who must encrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsDemand {
+    /// Whoever wants to.
+    Allow,
+    /// Everybody, and with a certificate of their own.
+    Mutual,
+    /// Everybody who comes over a network. A unix socket is none, and no client encrypts there.
+    Require,
+}
 
 /// Where the certificates are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +82,18 @@ pub struct Handshake {
     pub client_certificate: Option<CertificateDer<'static>>,
     /// The certificate that the client was shown.
     pub own_certificate: CertificateDer<'static>,
+}
+
+impl Handshake {
+    /// What the audit log says about it.
+    #[must_use]
+    pub fn facts(&self) -> TlsFacts {
+        let certificate = self.client_certificate.as_ref().map(|certificate| {
+            let hash: [u8; 32] = Sha256::digest(certificate).into();
+            hash.map(|byte| format!("{byte:02x}")).concat()
+        });
+        TlsFacts { version: self.version, cipher: self.cipher, certificate }
+    }
 }
 
 /// The cryptography of the whole process, always named and never a global.

@@ -1,5 +1,5 @@
 //! What each reason means and why it is one: a table apart from the codes, because it is prose for
-//! people (`rowarden explain REASON`). What to do instead is [`Reason::hint`].
+//! people (`rowarden explain REASON`). What to do instead stands behind it.
 
 use crate::policy::reason::Reason;
 
@@ -17,6 +17,18 @@ impl Reason {
             }
             Self::AuthFailed => {
                 "The login was not accepted: by the server, in whose words the client read it, or by the gate itself where it keeps the users."
+            }
+            Self::HttpFraming => {
+                "The bytes of the request can be read in more than one way: two lengths, chunks beside a length, a line without its end, a header out of bounds or too late. What one reader takes for one request another takes for two, and the second one would go unjudged."
+            }
+            Self::HttpHeader => {
+                "A header field came twice where two readers may each take another one, or it expects something that the gate does not do."
+            }
+            Self::HttpHost => {
+                "The request names another host than this gate. A browser that was led here by a name of somebody else's, or a proxy that serves many sites, sends such requests."
+            }
+            Self::HttpUpgrade => {
+                "The client asked to speak another protocol on the same connection. Nothing behind such a change could be judged."
             }
             Self::Internal => {
                 "The gate itself failed while it dealt with this request. What could not be judged does not pass."
@@ -64,7 +76,7 @@ impl Reason {
                 "The session has done nothing for longer than the policy allows (`limits.idle_time`, `limits.idle_in_transaction_time`). An idle transaction keeps the server from cleaning up, and an idle connection takes a place."
             }
             Self::LimitRate => {
-                "This principal runs as many statements at once, or has begun as many in this second, as the policy allows (`limits.principal`). The bound keeps one client from taking the server away from all others."
+                "This client runs as many statements or requests at once, or has begun as many in this second, as the policy allows (`limits.principal`; for JIRA `limits` in `[jira]`). The bound keeps one client from taking the server away from all others."
             }
             Self::LimitRefusals => {
                 "This principal has been refused so often that further refusals are delayed, and the connection was closed (`limits.principal.refusals_per_minute`). Nobody reads at this rate; whoever tries doors does."
@@ -162,9 +174,126 @@ impl Reason {
             Self::Tripwire => {
                 "The server reported that a setting which holds this session read-only has changed under way. The session is ended before anything can use the change."
             }
-            Self::UpstreamDown => {
-                "The database server behind the gate cannot be reached, or ended the connection."
+            Self::UpstreamAnswer => {
+                "The server's answer would lead the client around the gate, or could be read in two ways, so it was not passed on."
             }
+            Self::UpstreamDown => {
+                "The server behind the gate cannot be reached, or ended the connection."
+            }
+            Self::UpstreamTimeout => "The server behind the gate did not answer in time.",
+        }
+    }
+
+    /// What the client may do instead; shown as HINT.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::AuditUnavailable => {
+                "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves."
+            }
+            Self::AuthChannelBinding => {
+                "Connect with channel_binding=disable, or ask the operator of this gate for auth = \"users\" or an upstream on a unix socket."
+            }
+            Self::AuthFailed => {
+                "Check role, password and database; the server decides, not this gate."
+            }
+            Self::HttpFraming => {
+                "This is a fault in the client library, or an attempt to hide one request in another."
+            }
+            Self::HttpHeader => {
+                "Send the header field once; only `Expect: 100-continue` is understood."
+            }
+            Self::HttpHost => {
+                "Use the address of this gate; its operator can add names as `hosts`."
+            }
+            Self::HttpUpgrade => "Use HTTP/1.1 without Upgrade.",
+            Self::Internal | Self::Tripwire => {
+                "Reconnect. If it happens again, tell the operator of this gate the event number above."
+            }
+            Self::JiraBody => {
+                "Send one JSON object with the members that the operation documents, and no body with GET."
+            }
+            Self::JiraBodySize => "Ask for less at once: shorter JQL, fewer ids.",
+            Self::JiraBodyType => {
+                "Send JSON in UTF-8, uncompressed, with Content-Type: application/json."
+            }
+            Self::JiraMethod => "Use GET, or POST where the read is one.",
+            Self::JiraPath => {
+                "Write the path plainly, without a slash at the end, and escape only what must be."
+            }
+            Self::JiraQuery => "Leave the parameter out; the note names it.",
+            Self::JiraQueryEncoding => "Percent-encode the values of parameters as UTF-8.",
+            Self::JiraSensitive => {
+                "The operator of this gate can open the group with `groups` in the section [jira]; the note names it."
+            }
+            Self::JiraTargetSize => "Send long JQL as the body of a POST to search.",
+            Self::JiraUnknownOperation => {
+                "Use the documented REST API. The operator of this gate can add reads of an app to jira-rules.toml."
+            }
+            Self::JiraWrite => {
+                "Reads only: searches, issues, comments, projects and what else shows without changing."
+            }
+            Self::LimitBytes | Self::LimitRows => {
+                "Ask for less: fewer columns, a WHERE, a LIMIT, or a cursor that is fetched in parts."
+            }
+            Self::LimitConnections => "Close a connection or try again later.",
+            Self::LimitIdle => "Connect again when there is something to read.",
+            Self::LimitRate => "Try again in a second.",
+            Self::LimitRefusals => "Reads are served as before; connect again for them.",
+            Self::LimitStalled => "Read what was asked for, or ask for less.",
+            Self::LimitTime => "Ask for less, or ask the operator of this gate for more time.",
+            Self::Posture => {
+                "Log in with a role that is not a superuser and belongs to no file, program or signal role."
+            }
+            Self::ProtoBadLength | Self::ProtoOutOfOrder | Self::ProtoUnknownMessage => {
+                "This is a fault in the client library; update it."
+            }
+            Self::ProtoFastpath => "Call the function by SQL.",
+            Self::ProtoReplication => {
+                "Connect without replication; backups and logical decoding need a direct connection."
+            }
+            Self::ProtoStartup => {
+                "Connect without this setting, or SET it after login if it is one that reads may change."
+            }
+            Self::ProtoStuffing => {
+                "Wait for the answer to the encryption request before sending more."
+            }
+            Self::ProtoTlsHandshake => {
+                "Check that the client trusts this gate's certificate and shows its own where one is asked for."
+            }
+            Self::ProtoTlsRequired => "Connect with sslmode=require or stricter.",
+            Self::ProtoVersion => "Use protocol 3.0 or 3.2.",
+            Self::SqlCopyIn => "Reads only: COPY ... TO STDOUT is allowed.",
+            Self::SqlCopyFile | Self::SqlCopyProgram => {
+                "Use COPY ... TO STDOUT and write the file on the client."
+            }
+            Self::SqlDdlStatement | Self::SqlMaintenance => {
+                "Reads only: ask whoever runs this database for the change."
+            }
+            Self::SqlEncoding => "Send SQL text as UTF-8 (set PGCLIENTENCODING=UTF8).",
+            Self::SqlFunction => {
+                "Leave the function out, or ask the operator of this gate to review it."
+            }
+            Self::SqlLock => "Read without a lock; LOCK TABLE ... IN ACCESS SHARE MODE is allowed.",
+            Self::SqlParserDifferential => "Write the statement in plainer SQL.",
+            Self::SqlRelation => "This relation is not shown here.",
+            Self::SqlSetting => {
+                "Leave the setting as it is; it belongs to the gate or changes more than a read."
+            }
+            Self::SqlTooLarge => "Send a shorter or less deeply nested statement.",
+            Self::SqlTransactionEscape => {
+                "Transactions through this gate are read-only: BEGIN and START TRANSACTION need no READ WRITE."
+            }
+            Self::SqlUnparsed => "Check the syntax.",
+            Self::SqlUserCode => {
+                "The operator of this gate can list the function in policy/readonly.toml after reviewing it."
+            }
+            Self::SqlWriteStatement => {
+                "Reads only: SELECT, VALUES, TABLE, SHOW, EXPLAIN of these, COPY ... TO STDOUT."
+            }
+            Self::UpstreamAnswer => "Tell the operator of this gate the event number.",
+            Self::UpstreamDown | Self::UpstreamTimeout => "Try again later.",
         }
     }
 }

@@ -13,6 +13,14 @@ pub enum Reason {
     AuthChannelBinding,
     /// The login was refused.
     AuthFailed,
+    /// A request that two readers could end at different places.
+    HttpFraming,
+    /// A header field that comes twice, or expects what the gate does not do.
+    HttpHeader,
+    /// A request for another host than this gate.
+    HttpHost,
+    /// A change to another protocol.
+    HttpUpgrade,
     /// A fault of the gate itself.
     Internal,
     /// A body that is not one plain JSON object, or a body where none belongs.
@@ -43,7 +51,7 @@ pub enum Reason {
     LimitConnections,
     /// A session that has done nothing for too long.
     LimitIdle,
-    /// Too many statements at once, or in a second.
+    /// Too many statements or requests at once, or in a second.
     LimitRate,
     /// Too many refusals in a minute.
     LimitRefusals,
@@ -109,16 +117,24 @@ pub enum Reason {
     SqlWriteStatement,
     /// A setting that holds the session read-only has changed under way.
     Tripwire,
+    /// The server's answer cannot be passed on.
+    UpstreamAnswer,
     /// The server behind the gate cannot be reached.
     UpstreamDown,
+    /// The server behind the gate does not answer in time.
+    UpstreamTimeout,
 }
 
 impl Reason {
     /// Every reason, in the order of the list above.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 58] = [
         Self::AuditUnavailable,
         Self::AuthChannelBinding,
         Self::AuthFailed,
+        Self::HttpFraming,
+        Self::HttpHeader,
+        Self::HttpHost,
+        Self::HttpUpgrade,
         Self::Internal,
         Self::JiraBody,
         Self::JiraBodySize,
@@ -167,7 +183,9 @@ impl Reason {
         Self::SqlUserCode,
         Self::SqlWriteStatement,
         Self::Tripwire,
+        Self::UpstreamAnswer,
         Self::UpstreamDown,
+        Self::UpstreamTimeout,
     ];
 
     /// The stable, readable code: `sql-write-statement`.
@@ -177,6 +195,10 @@ impl Reason {
             Self::AuditUnavailable => "audit-unavailable",
             Self::AuthChannelBinding => "auth-channel-binding",
             Self::AuthFailed => "auth-failed",
+            Self::HttpFraming => "http-framing",
+            Self::HttpHeader => "http-header",
+            Self::HttpHost => "http-host",
+            Self::HttpUpgrade => "http-upgrade",
             Self::Internal => "internal",
             Self::JiraBody => "jira-body",
             Self::JiraBodySize => "jira-body-size",
@@ -225,7 +247,9 @@ impl Reason {
             Self::SqlUserCode => "sql-user-code",
             Self::SqlWriteStatement => "sql-write-statement",
             Self::Tripwire => "tripwire",
+            Self::UpstreamAnswer => "upstream-answer",
             Self::UpstreamDown => "upstream-down",
+            Self::UpstreamTimeout => "upstream-timeout",
         }
     }
 
@@ -258,11 +282,16 @@ impl Reason {
             | Self::ProtoReplication
             | Self::ProtoStuffing
             | Self::ProtoTlsRequired => "28000",
-            Self::ProtoBadLength
+            Self::HttpFraming
+            | Self::HttpHeader
+            | Self::HttpHost
+            | Self::HttpUpgrade
+            | Self::ProtoBadLength
             | Self::ProtoFastpath
             | Self::ProtoOutOfOrder
             | Self::ProtoTlsHandshake
-            | Self::ProtoUnknownMessage => "08P01",
+            | Self::ProtoUnknownMessage
+            | Self::UpstreamAnswer => "08P01",
             Self::ProtoVersion => "0A000",
             Self::JiraMethod
             | Self::JiraPath
@@ -285,7 +314,7 @@ impl Reason {
             | Self::SqlParserDifferential
             | Self::SqlTransactionEscape
             | Self::SqlWriteStatement => "25006",
-            Self::UpstreamDown => "57P03",
+            Self::UpstreamDown | Self::UpstreamTimeout => "57P03",
         }
     }
 
@@ -294,7 +323,9 @@ impl Reason {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::JiraBody
+            Self::HttpFraming
+            | Self::HttpHeader
+            | Self::JiraBody
             | Self::JiraQueryEncoding
             | Self::ProtoBadLength
             | Self::ProtoFastpath
@@ -309,7 +340,8 @@ impl Reason {
             | Self::SqlUnparsed => 400,
             Self::AuthChannelBinding | Self::AuthFailed => 401,
             Self::LimitIdle | Self::LimitStalled => 408,
-            Self::JiraMethod
+            Self::HttpUpgrade
+            | Self::JiraMethod
             | Self::JiraPath
             | Self::JiraQuery
             | Self::JiraSensitive
@@ -333,11 +365,12 @@ impl Reason {
             Self::JiraBodySize | Self::SqlTooLarge => 413,
             Self::JiraTargetSize => 414,
             Self::JiraBodyType => 415,
+            Self::HttpHost => 421,
             Self::Internal | Self::Tripwire => 500,
             Self::LimitBytes | Self::LimitRate | Self::LimitRefusals | Self::LimitRows => 429,
-            Self::UpstreamDown => 502,
+            Self::UpstreamAnswer | Self::UpstreamDown => 502,
             Self::AuditUnavailable | Self::LimitConnections => 503,
-            Self::LimitTime => 504,
+            Self::LimitTime | Self::UpstreamTimeout => 504,
         }
     }
 
@@ -347,6 +380,7 @@ impl Reason {
         match self {
             Self::SqlParserDifferential
             | Self::SqlCopyProgram
+            | Self::HttpFraming
             | Self::ProtoStuffing
             | Self::SqlTransactionEscape => "high",
             Self::Tripwire => "critical",
@@ -358,109 +392,9 @@ impl Reason {
             | Self::LimitRows
             | Self::LimitStalled
             | Self::LimitTime
-            | Self::UpstreamDown => "low",
+            | Self::UpstreamDown
+            | Self::UpstreamTimeout => "low",
             _ => "medium",
-        }
-    }
-
-    /// What the client may do instead; shown as HINT.
-    #[must_use]
-    pub const fn hint(self) -> &'static str {
-        match self {
-            Self::AuditUnavailable => {
-                "Nothing runs while it cannot be recorded. Tell the operator of this gate; reads resume by themselves."
-            }
-            Self::AuthChannelBinding => {
-                "Connect with channel_binding=disable, or ask the operator of this gate for auth = \"users\" or an upstream on a unix socket."
-            }
-            Self::AuthFailed => {
-                "Check role, password and database; the server decides, not this gate."
-            }
-            Self::Internal | Self::Tripwire => {
-                "Reconnect. If it happens again, tell the operator of this gate the event number above."
-            }
-            Self::JiraBody => {
-                "Send one JSON object with the members that the operation documents, and no body with GET."
-            }
-            Self::JiraBodySize => "Ask for less at once: shorter JQL, fewer ids.",
-            Self::JiraBodyType => {
-                "Send JSON in UTF-8, uncompressed, with Content-Type: application/json."
-            }
-            Self::JiraMethod => "Use GET, or POST where the read is one.",
-            Self::JiraPath => {
-                "Write the path plainly, without a slash at the end, and escape only what must be."
-            }
-            Self::JiraQuery => "Leave the parameter out; the note names it.",
-            Self::JiraQueryEncoding => "Percent-encode the values of parameters as UTF-8.",
-            Self::JiraSensitive => {
-                "The operator of this gate can open the group with `groups` in the section [jira]; the note names it."
-            }
-            Self::JiraTargetSize => "Send long JQL as the body of a POST to search.",
-            Self::JiraUnknownOperation => {
-                "Use the documented REST API. The operator of this gate can add reads of an app to jira-rules.toml."
-            }
-            Self::JiraWrite => {
-                "Reads only: searches, issues, comments, projects and what else shows without changing."
-            }
-            Self::LimitBytes | Self::LimitRows => {
-                "Ask for less: fewer columns, a WHERE, a LIMIT, or a cursor that is fetched in parts."
-            }
-            Self::LimitConnections => "Close a connection or try again later.",
-            Self::LimitIdle => "Connect again when there is something to read.",
-            Self::LimitRate => "Try again in a second.",
-            Self::LimitRefusals => "Reads are served as before; connect again for them.",
-            Self::LimitStalled => "Read what was asked for, or ask for less.",
-            Self::LimitTime => "Ask for less, or ask the operator of this gate for more time.",
-            Self::Posture => {
-                "Log in with a role that is not a superuser and belongs to no file, program or signal role."
-            }
-            Self::ProtoBadLength | Self::ProtoOutOfOrder | Self::ProtoUnknownMessage => {
-                "This is a fault in the client library; update it."
-            }
-            Self::ProtoFastpath => "Call the function by SQL.",
-            Self::ProtoReplication => {
-                "Connect without replication; backups and logical decoding need a direct connection."
-            }
-            Self::ProtoStartup => {
-                "Connect without this setting, or SET it after login if it is one that reads may change."
-            }
-            Self::ProtoStuffing => {
-                "Wait for the answer to the encryption request before sending more."
-            }
-            Self::ProtoTlsHandshake => {
-                "Check that the client trusts this gate's certificate and shows its own where one is asked for."
-            }
-            Self::ProtoTlsRequired => "Connect with sslmode=require or stricter.",
-            Self::ProtoVersion => "Use protocol 3.0 or 3.2.",
-            Self::SqlCopyIn => "Reads only: COPY ... TO STDOUT is allowed.",
-            Self::SqlCopyFile | Self::SqlCopyProgram => {
-                "Use COPY ... TO STDOUT and write the file on the client."
-            }
-            Self::SqlDdlStatement | Self::SqlMaintenance => {
-                "Reads only: ask whoever runs this database for the change."
-            }
-            Self::SqlEncoding => "Send SQL text as UTF-8 (set PGCLIENTENCODING=UTF8).",
-            Self::SqlFunction => {
-                "Leave the function out, or ask the operator of this gate to review it."
-            }
-            Self::SqlLock => "Read without a lock; LOCK TABLE ... IN ACCESS SHARE MODE is allowed.",
-            Self::SqlParserDifferential => "Write the statement in plainer SQL.",
-            Self::SqlRelation => "This relation is not shown here.",
-            Self::SqlSetting => {
-                "Leave the setting as it is; it belongs to the gate or changes more than a read."
-            }
-            Self::SqlTooLarge => "Send a shorter or less deeply nested statement.",
-            Self::SqlTransactionEscape => {
-                "Transactions through this gate are read-only: BEGIN and START TRANSACTION need no READ WRITE."
-            }
-            Self::SqlUnparsed => "Check the syntax.",
-            Self::SqlUserCode => {
-                "The operator of this gate can list the function in policy/readonly.toml after reviewing it."
-            }
-            Self::SqlWriteStatement => {
-                "Reads only: SELECT, VALUES, TABLE, SHOW, EXPLAIN of these, COPY ... TO STDOUT."
-            }
-            Self::UpstreamDown => "Try again later.",
         }
     }
 }

@@ -33,6 +33,11 @@ impl<R> Cleared<R> {
     pub const fn request(&self) -> &R {
         &self.request
     }
+
+    /// What was judged, out of its proof: for whoever makes bytes of it.
+    pub fn into_request(self) -> R {
+        self.request
+    }
 }
 
 /// The answer of a rule.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::listen::Peer;
 use crate::listen::proxy::{self, Header, IpRange};
 use crate::listen::stream::Stream;
-use crate::listen::tls::{Handshake, TlsDoor};
+use crate::listen::tls::{Handshake, TlsDemand, TlsDoor};
 use crate::policy::reason::Reason;
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::startup::{
@@ -19,17 +19,6 @@ use crate::postgres::wire::Wire;
 
 /// The name of the protocol inside TLS (ALPN), as PostgreSQL 17 registered it.
 pub const PROTOCOL: &str = "postgresql";
-
-/// Who must encrypt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsDemand {
-    /// Whoever wants to.
-    Allow,
-    /// Everybody, and with a certificate of their own.
-    Mutual,
-    /// Everybody who comes over a network. A unix socket is none, and no client encrypts there.
-    Require,
-}
 
 /// The way in.
 #[derive(Clone, Debug, Default)]

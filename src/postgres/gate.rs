@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::audit::event::{
-    AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, SessionFacts,
+    AuditUnavailable, Auditor, AuthMethod, Decision, Entry, Kind, Ledger, Protocol, SessionFacts,
 };
 use crate::dial::TlsDialer;
 use crate::listen::limits::{Addresses, Hearing, Principals, Seat};
@@ -38,7 +38,7 @@ use crate::postgres::session::{Ports, Session};
 use crate::postgres::startup::{FirstPacket, PinnedStartup, StartupMessage, StartupSettings};
 use crate::postgres::stopper::Stopper;
 use crate::postgres::upstream::{CancelTarget, Upstream};
-use crate::postgres::visit::{Opened, Visit, dismiss, encryption_of, learn};
+use crate::postgres::visit::{Opened, Visit, dismiss, learn};
 use crate::postgres::wire::Wire;
 
 /// How long a peer may take to say what it wants, a TLS handshake included: 5 s. Nobody types
@@ -221,6 +221,7 @@ impl Gate {
         let upstream: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let facts = SessionFacts {
             session: Uuid::now_v7(),
+            protocol: Protocol::Postgres,
             client: peer.socket_address(),
             server: upstream.join(", "),
             tls: None,
@@ -251,7 +252,7 @@ impl Gate {
     ) -> Result<(Wire<Stream>, LoggedIn, Seat), Dismissal> {
         let opening = tokio::time::timeout(OPENING_PATIENCE, self.open(visit)).await;
         let (first, handshake) = opening.unwrap_or(Err(Dismissal::TimedOut))?;
-        visit.facts.tls = handshake.as_ref().map(encryption_of);
+        visit.facts.tls = handshake.as_ref().map(Handshake::facts);
         let message = match first {
             FirstPacket::Startup(message) => message,
             FirstPacket::Cancel { pid, secret } => {

@@ -1,12 +1,9 @@
 //! One connection from its first byte until it is a session or none: what is known of it, and how it
 //! is turned away.
 
-use sha2::{Digest, Sha256};
-
-use crate::audit::event::{Decision, Entry, Kind, Ledger, Receipt, SessionFacts, TlsFacts};
+use crate::audit::event::{Decision, Entry, Kind, Ledger, Receipt, SessionFacts};
 use crate::listen::Peer;
 use crate::listen::stream::Stream;
-use crate::listen::tls::Handshake;
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::Wire;
@@ -34,16 +31,6 @@ pub(super) fn learn(facts: &mut SessionFacts, message: &StartupMessage) {
     facts.user.clone_from(&facts.principal);
     facts.database = said("database").or_else(|| facts.user.clone());
     facts.application = said("application_name");
-}
-
-/// What the log says of an encrypted connection.
-pub(super) fn encryption_of(handshake: &Handshake) -> TlsFacts {
-    let shown = handshake.client_certificate.as_ref();
-    let certificate = shown.map(|certificate| {
-        let hash: [u8; 32] = Sha256::digest(certificate).into();
-        hash.map(|byte| format!("{byte:02x}")).concat()
-    });
-    TlsFacts { version: handshake.version, cipher: handshake.cipher, certificate }
 }
 
 /// Writes down why there will be no session, and says so.

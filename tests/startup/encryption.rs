@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use rowarden::demo::client::{Client, message};
-use rowarden::postgres::entrance::TlsDemand;
+use rowarden::listen::tls::TlsDemand;
 
 use crate::support::gate::GateSetup;
 use crate::support::recorder::Recorder;

@@ -9,7 +9,7 @@ use rowarden::demo::client::Client;
 use rowarden::demo::cluster::{Authentication, Cluster, ClusterOptions};
 use rowarden::dial::{ServerTls, TlsDialer, Trust};
 use rowarden::listen::Address;
-use rowarden::postgres::entrance::TlsDemand;
+use rowarden::listen::tls::TlsDemand;
 use rowarden::postgres::upstream::UpstreamAddress;
 
 use crate::support::gate::{GateSetup, LiveGate};

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use rowarden::demo::client::message::{self, frame};
 use rowarden::demo::client::{Client, ClientError, Login};
 use rowarden::demo::cluster::{Authentication, ClusterOptions};
-use rowarden::postgres::entrance::TlsDemand;
+use rowarden::listen::tls::TlsDemand;
 
 use crate::support::gate::{GateSetup, socket_of};
 use crate::support::recorder::Recorder;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use rowarden::cli::certs;
 use rowarden::listen::Address;
 use rowarden::listen::certificate::{read_certificates, read_key};
+use rowarden::listen::tls::TlsDemand;
 use rowarden::listen::tls::{TlsDoor, TlsFiles, provider};
-use rowarden::postgres::entrance::{Entrance, PROTOCOL, TlsDemand};
+use rowarden::postgres::entrance::{Entrance, PROTOCOL};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
