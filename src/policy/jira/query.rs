@@ -35,6 +35,14 @@ enum Repeats {
     Often,
 }
 
+/// Parameters that no file can make known: they log in, carry credentials or another method, whatever
+/// operation they come with. In lower case; what ends in `_` stands for a family.
+const NEVER: [&str; 7] =
+    ["os_", "oauth_", "access_token", "jwt", "user_id", "_method", "httpmethod"];
+
+/// The parameter that writes. It is known only so that it is sent on as `false`.
+const WRITING: &str = "updateHistory";
+
 impl Parameter {
     /// Reads a word of the table: `fields`, `startAt:int`, `validate:flag`, `accountId*`,
     /// `updateHistory:false`.
@@ -51,7 +59,14 @@ impl Parameter {
             Some(_) => return None,
         };
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let fits = !name.is_empty() && name.bytes().all(is_name);
+        // A site that does not mind the case of a name must not see one either.
+        let lower = name.to_ascii_lowercase();
+        let writes =
+            name.eq_ignore_ascii_case(WRITING) && !(name == WRITING && value == Value::False);
+        let is_never = NEVER
+            .into_iter()
+            .any(|never| lower == never || never.ends_with('_') && lower.starts_with(never));
+        let fits = !name.is_empty() && name.bytes().all(is_name) && !writes && !is_never;
         fits.then(|| Self { name: name.to_owned(), value, repeats })
     }
 
@@ -169,6 +184,22 @@ mod tests {
         {
             assert_eq!(sent("updateHistory:false", query).unwrap(), "?updateHistory=false");
         }
+    }
+
+    #[test]
+    fn no_table_makes_a_parameter_known_that_logs_in_or_writes() {
+        for word in [
+            "os_username",
+            "os_authType:flag",
+            "access_token",
+            "_method*",
+            "updateHistory:flag",
+            "UpdateHistory:false",
+        ] {
+            assert_eq!(Parameter::parse(word), None, "{word}");
+        }
+        assert!(Parameter::parse("updateHistory:false").is_some());
+        assert!(Parameter::parse("osversion").is_some());
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn read_entry(entry: &mut Section<'_, '_>, class: Class) -> Option<Entry> {
     let place = entry.place();
     let name = entry.required("name", Section::string);
     let request = entry.required("request", Section::string);
-    let query = read_words(entry, "query", "a parameter", Parameter::parse);
+    let query = read_words(entry, "query", "a parameter that may pass", Parameter::parse);
     let has_body = entry.has("body");
     let members = read_words(entry, "body", "a member", |word| Some(word.to_owned()));
     let reply = entry.word("reply", &[("attachment", ReplyRule::Attachment)]);
@@ -315,7 +315,7 @@ mod tests {
             "a read is a GET or a POST",
             "a POST that reads must list",
             "only a write may take all",
-            "`jql:what` is not a parameter",
+            "`jql:what` is not a parameter that may pass",
             "`moon` is not an API",
             "unknown key `unknown`",
             "this request is that of `a` already",
