@@ -202,6 +202,12 @@ impl LiveGate {
         &self.address
     }
 
+    /// Tasks of the gate that are alive: its doors, and one for each connection.
+    pub(crate) fn tasks(&self) -> usize {
+        let running = self.running.as_ref().unwrap();
+        running.runtime.handle().metrics().num_alive_tasks()
+    }
+
     /// What is in the audit log by now. A verdict is there before it is acted on.
     pub(crate) fn trail(&self) -> Trail {
         Trail::read(&self.audit)

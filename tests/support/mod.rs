@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod disk;
+pub(crate) mod faults;
 pub(crate) mod gate;
 pub(crate) mod recorder;
 pub(crate) mod talk;
