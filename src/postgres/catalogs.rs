@@ -24,6 +24,7 @@ use crate::policy::verdict::{Denial, Verdict};
 use crate::postgres::catalog::{Standing, facts_question, learn, revision_question};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::frame::{ProtocolViolation, next_server_frame};
+use crate::postgres::pump::{End, Pump};
 use crate::postgres::session::Judge;
 use crate::postgres::verdicts::Verdicts;
 use crate::postgres::wire::Wire;
@@ -260,25 +261,33 @@ impl Lookout {
         }
     }
 
-    /// The session is busy; another may be idle.
-    pub fn put_off(&mut self) {
-        self.not_before = Instant::now() + TRY_AGAIN;
-    }
-
-    /// Looks, on an idle session. Returns what the server said besides. Not cancel-safe.
-    ///
-    /// # Errors
-    /// When the server does not answer as expected: nobody knows where the session stands then.
-    pub async fn look<S>(&mut self, server: &mut Wire<S>) -> Result<Vec<u8>, Dismissal>
+    /// Looks if the session is idle now. The end of the session if the server answers nonsense: nobody
+    /// knows where it stands then. Not cancel-safe.
+    pub async fn look_on<C, S>(&mut self, pump: &mut Pump<C, S>) -> Option<End>
     where
+        C: AsyncRead + AsyncWrite + Unpin,
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let Some(mut server) = pump.lend_server() else {
+            // Another session may be idle, or this one later.
+            self.not_before = Instant::now() + TRY_AGAIN;
+            return None;
+        };
         // Those who wait for the same moment see that somebody is at it.
         self.database.set_looked(Instant::now());
         let mut messages = Vec::new();
         let mut asides = Asides { messages: &mut messages, reports: Reports::Keep };
-        self.database.look(server, &mut asides).await?;
-        Ok(messages)
+        match self.database.look(&mut server, &mut asides).await {
+            Ok(_) => {
+                let unread = server.bytes;
+                pump.hear_later(messages, unread);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a session was ended");
+                Some(End::ServerLeft)
+            }
+        }
     }
 }
 

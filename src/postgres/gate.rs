@@ -25,7 +25,7 @@ use crate::policy::file::PosturePolicy;
 use crate::policy::limits::Limits;
 use crate::policy::reason::Reason;
 use crate::postgres::cancel::{CancelKeys, IssuedKey};
-use crate::postgres::catalogs::{Catalogs, Lookout, SessionJudge};
+use crate::postgres::catalogs::{Catalogs, SessionJudge};
 use crate::postgres::dismissal::Dismissal;
 use crate::postgres::entrance::Entrance;
 use crate::postgres::farewell::settle;
@@ -399,7 +399,7 @@ impl Gate {
                 // The sender lives in this very gate.
                 _ = stage.changed() => {}
                 () = lookout.due() => {
-                    if let Some(end) = look_again(pump, &mut lookout).await {
+                    if let Some(end) = lookout.look_on(pump).await {
                         return end;
                     }
                 }
@@ -409,25 +409,6 @@ impl Gate {
                 Stage::Draining => pump.end_when_idle(),
                 Stage::Closing => return End::ShutDown,
             }
-        }
-    }
-}
-
-/// Looks at the database again if the session is idle; the end of it if the server answers nonsense.
-async fn look_again(pump: &mut Pump<Stream, Stream>, lookout: &mut Lookout) -> Option<End> {
-    let Some(mut server) = pump.lend_server() else {
-        lookout.put_off();
-        return None;
-    };
-    match lookout.look(&mut server).await {
-        Ok(asides) => {
-            let unread = server.bytes;
-            pump.hear_later(asides, unread);
-            None
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a session was ended");
-            Some(End::ServerLeft)
         }
     }
 }

@@ -25,6 +25,9 @@ pub enum Item {
     Function(Oid),
     /// A value is made of this type: its input function and, for a domain, its conditions run.
     Input(Oid),
+    /// A function that is called with columns where the planner only folds constants: what is in its
+    /// place may be its body, if that is SQL, but it is not run.
+    Inlined(Oid),
     /// An operator.
     Operator(Oid),
     /// A value of this type is handled: compared, sorted, written out.
@@ -192,8 +195,20 @@ pub struct ColumnFact {
 pub struct TreeFact {
     /// What is used when the expression runs.
     pub item: Item,
+    /// How much of it runs then.
+    pub runs: Runs,
     /// The text of the tree.
     pub tree: String,
+}
+
+/// How much of an expression runs when a relation is merely read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// All of it.
+    Entirely,
+    /// What has no column in it: the planner folds constants in the conditions of indexes and the
+    /// checks of tables, to find out whether it can use the one or skip the other.
+    FoldedOnly,
 }
 
 /// All of it, as read in one transaction.

@@ -26,7 +26,7 @@ impl Graph {
             graph.add(*user, *used);
         }
         for fact in &facts.trees {
-            match references(&fact.tree) {
+            match references(&fact.tree, fact.runs) {
                 Ok(used) => used.into_iter().for_each(|used| graph.add(fact.item, used)),
                 Err(_) => graph.condemn(fact.item),
             }
@@ -51,6 +51,9 @@ impl Graph {
         for function in &facts.functions {
             let called = Item::Function(function.id());
             graph.add(Item::Support(function.id()), called);
+            if function.language == "sql" {
+                graph.add(Item::Inlined(function.id()), called);
+            }
             if !function.id().is_builtin() {
                 for argument in &function.arguments {
                     graph.add(called, Item::Input(Oid(*argument)));
@@ -106,7 +109,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::Graph;
-    use crate::policy::catalog::facts::{Facts, Item, Oid, TreeFact};
+    use crate::policy::catalog::facts::{Facts, Item, Oid, Runs, TreeFact};
 
     fn item(number: u32) -> Item {
         Item::Function(Oid(number))
@@ -128,7 +131,8 @@ mod tests {
     #[test]
     fn a_tree_that_cannot_be_read_condemns_what_it_belongs_to() {
         let view = Item::Relation(Oid(16_400));
-        let trees = vec![TreeFact { item: view, tree: "{QUERY :commandType 3}".to_owned() }];
+        let tree = "{QUERY :commandType 3}".to_owned();
+        let trees = vec![TreeFact { item: view, runs: Runs::Entirely, tree }];
 
         let graph = Graph::of(&Facts { trees, ..Facts::default() });
 

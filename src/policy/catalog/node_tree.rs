@@ -6,7 +6,7 @@
 //! white space, brace and parenthesis behind a backslash. A name can therefore look like a field, but
 //! never hide one; what does not read as expected makes the tree unreadable, and with it refused.
 
-use crate::policy::catalog::facts::{Item, Oid};
+use crate::policy::catalog::facts::{Item, Oid, Runs};
 
 /// A tree that does not say what it uses, or that does more than read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +46,23 @@ fn expected(field: &str) -> Option<&'static [&'static str]> {
 ///
 /// # Errors
 /// A tree that is not understood, or that writes, locks or takes a number from a sequence.
-pub fn references(tree: &str) -> Result<Vec<Item>, Unreadable> {
+pub fn references(tree: &str, runs: Runs) -> Result<Vec<Item>, Unreadable> {
     let mut found = Vec::new();
+    // For each node that is open: where its function stands in `found`, if it is a call.
+    let mut open: Vec<Option<usize>> = Vec::new();
     let mut words = tree.split_ascii_whitespace().flat_map(split_brackets).peekable();
     while let Some(word) = words.next() {
-        if word == "NEXTVALUEEXPR" {
-            return Err(Unreadable);
+        match word {
+            "{" => open.push((words.peek() == Some(&"FUNCEXPR")).then_some(found.len())),
+            "}" => drop(open.pop()),
+            "NEXTVALUEEXPR" => return Err(Unreadable),
+            // Whatever stands around a column is not folded.
+            "VAR" if runs == Runs::FoldedOnly => {
+                for call in open.iter().flatten() {
+                    found.get_mut(*call).into_iter().for_each(inline);
+                }
+            }
+            _ => {}
         }
         if let Some(allowed) = expected(word) {
             let value = words.peek().ok_or(Unreadable)?;
@@ -80,6 +91,13 @@ pub fn references(tree: &str) -> Result<Vec<Item>, Unreadable> {
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+/// `{FUNCEXPR :funcid 7 …`: the function comes first in its node, before its arguments.
+fn inline(item: &mut Item) {
+    if let Item::Function(oid) = *item {
+        *item = Item::Inlined(oid);
+    }
 }
 
 fn read_oid(word: &str) -> Result<Oid, Unreadable> {
@@ -114,7 +132,7 @@ fn split_brackets(word: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::{Unreadable, references};
-    use crate::policy::catalog::facts::{Item, Oid};
+    use crate::policy::catalog::facts::{Item, Oid, Runs};
 
     #[test]
     fn numbers_behind_fields_are_found_wherever_they_stand() {
@@ -123,7 +141,7 @@ mod tests {
             ({TARGETENTRY :expr {OPEXPR :opno 96 :opfuncid 65 :args ({FUNCEXPR :funcid 16500 \
             :funcresulttype 23})}}) :x {ROWCOMPAREEXPR :opnos (o 97 16999)}})";
 
-        let found = references(tree).unwrap();
+        let found = references(tree, Runs::Entirely).unwrap();
 
         let expected = [
             Item::Function(Oid(16_500)),
@@ -145,15 +163,29 @@ mod tests {
             "{QUERY :commandType 1 :hasModifyingCTE true}",
             "{FUNCEXPR :args ({NEXTVALUEEXPR :seqid 16400})}",
         ] {
-            assert_eq!(references(tree), Err(Unreadable), "{tree}");
+            assert_eq!(references(tree, Runs::Entirely), Err(Unreadable), "{tree}");
         }
+    }
+
+    #[test]
+    fn what_has_a_column_in_it_is_not_folded() {
+        let tree = "{BOOLEXPR :args ({FUNCEXPR :funcid 16501 :args ({CONST :constvalue 4})} \
+            {FUNCEXPR :funcid 16500 :args ({VAR :varno 1})})}";
+
+        let folded = references(tree, Runs::FoldedOnly).unwrap();
+
+        let [column, constant] = [16_500, 16_501].map(Oid);
+        assert!(folded.contains(&Item::Inlined(column)), "{folded:?}");
+        assert!(folded.contains(&Item::Function(constant)), "{folded:?}");
+        assert!(references(tree, Runs::Entirely).unwrap().contains(&Item::Function(column)));
     }
 
     #[test]
     fn a_name_cannot_hide_a_field_nor_pass_for_one() {
         let hidden = "{ALIAS :aliasname a\\ :funcid\\ 7\\)} {FUNCEXPR :funcid 16500}";
-        assert_eq!(references(hidden), Ok(vec![Item::Function(Oid(16_500))]));
-        assert_eq!(references("{ALIAS :aliasname :funcid :colnames <>}"), Err(Unreadable));
-        assert_eq!(references("{FUNCEXPR :funcid"), Err(Unreadable));
+        assert_eq!(references(hidden, Runs::Entirely), Ok(vec![Item::Function(Oid(16_500))]));
+        for broken in ["{ALIAS :aliasname :funcid :colnames <>}", "{FUNCEXPR :funcid"] {
+            assert_eq!(references(broken, Runs::Entirely), Err(Unreadable), "{broken}");
+        }
     }
 }

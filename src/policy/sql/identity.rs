@@ -323,10 +323,15 @@ impl<'w> Walk<'w> {
     fn notation_of_column(&mut self, column: &nodes::ColumnRef) {
         let names: Vec<&str> = column.fields().iter().filter_map(Node::as_str).collect();
         let name = match names.as_slice() {
+            // A whole row, which a literal beside it makes the server fill another like it from.
+            [name] if self.scopes.is_source(name) => {
+                self.fills_a_row = Fills::Rows;
+                return;
+            }
             [] | [_] => return,
             // A star takes all columns; it is no name.
             _ if names.len() != column.fields().len() => return,
-            [row, name] => match self.scopes.find(row, name) {
+            [row, name] | [_, row, name] => match self.scopes.find(row, name) {
                 Found::Column(_) => return,
                 Found::Not | Found::Perhaps => name,
             },

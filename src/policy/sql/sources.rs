@@ -130,6 +130,10 @@ impl Walk<'_> {
             }
             Node::RangeTableFunc(table) => {
                 self.children(item);
+                for column in table.columns() {
+                    // The walker passes over the types of columns.
+                    column.type_name().into_iter().for_each(|named| self.type_named(named));
+                }
                 self.offer(table.alias(), None, Columns::Opaque);
             }
             other => {
@@ -183,6 +187,7 @@ impl Walk<'_> {
             }
             for (_, of) in self.catalog().columns(found.oid) {
                 self.catalog().types_within(*of, &mut self.handled);
+                self.compared(*of);
             }
             for fact in self
                 .catalog()
@@ -196,6 +201,15 @@ impl Walk<'_> {
             [only] if relation.schemaname().is_some() => self.columns_of_relation(only.oid),
             [only] if !self.may_be_cte(name) => self.columns_of_relation(only.oid),
             _ => Columns::Opaque,
+        }
+    }
+
+    /// A literal beside an array or a row becomes one of the same type, and so do its parts. Beside a
+    /// domain it becomes what the domain stands on, and no condition is asked.
+    fn compared(&mut self, of: Oid) {
+        let Some(fact) = self.catalog().type_of(of) else { return };
+        if fact.kind != 'd' && self.catalog().is_suspect(Item::Input(of)) {
+            self.refuse(format!("type {}", fact.name));
         }
     }
 

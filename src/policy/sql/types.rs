@@ -100,6 +100,12 @@ pub(super) struct Scopes<'w> {
 }
 
 impl Scopes<'_> {
+    /// Whether a name is that of a source, and so may stand for a whole row.
+    pub(super) fn is_source(&self, name: &str) -> bool {
+        let mut sources = self.levels.iter().flatten();
+        sources.any(|source| source.alias.as_deref() == Some(name))
+    }
+
     /// Whether `row.name` is a column.
     pub(super) fn find(&self, row: &str, name: &str) -> Found {
         for level in self.levels.iter().rev() {

@@ -35,25 +35,28 @@ SELECT 'column', a.attrelid, a.attname, a.atttypid
  WHERE NOT a.attisdropped AND a.attnum OPERATOR(pg_catalog.<>) 0::pg_catalog.int2
    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,m,f,p,S,c}'::"char"[])
    AND c.relpersistence OPERATOR(pg_catalog.<>) 't' ORDER BY a.attrelid, a.attnum;
--- Expressions, with what runs them: the body of a view, the condition of a policy for reading, what
--- the planner evaluates for a relation that is merely read, the conditions of domains, the bodies and
--- default arguments of functions.
+-- Expressions, with what runs them: the body of a view, the condition of a policy for reading, the
+-- conditions of domains, the bodies and default arguments of functions; and those in which the planner
+-- folds constants for a relation that is merely read.
 SELECT 'tree', 'relation', r.ev_class, r.ev_action FROM pg_catalog.pg_rewrite r
- WHERE r.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND r.ev_type OPERATOR(pg_catalog.=) '1';
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.ev_class
+ WHERE r.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND r.ev_type OPERATOR(pg_catalog.=) '1'
+   AND c.relkind OPERATOR(pg_catalog.<>) 'm';
 SELECT 'tree', 'relation', p.polrelid, p.polqual FROM pg_catalog.pg_policy p
- WHERE p.polqual IS NOT NULL AND p.polcmd OPERATOR(pg_catalog.=) ANY ('{r,*}'::"char"[]);
-SELECT 'tree', 'relation', i.indrelid, x.tree FROM pg_catalog.pg_index i,
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
+ WHERE c.relrowsecurity AND p.polqual IS NOT NULL AND p.polcmd OPERATOR(pg_catalog.=) ANY ('{r,*}'::"char"[]);
+SELECT 'planned', 'relation', i.indrelid, x.tree FROM pg_catalog.pg_index i,
        LATERAL (VALUES (i.indexprs), (i.indpred)) x(tree)
  WHERE x.tree IS NOT NULL AND i.indexrelid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid;
-SELECT 'tree', 'relation', c.conrelid, c.conbin FROM pg_catalog.pg_constraint c
+SELECT 'planned', 'relation', c.conrelid, c.conbin FROM pg_catalog.pg_constraint c
  WHERE c.contype OPERATOR(pg_catalog.=) 'c' AND c.conrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
    AND c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid;
 SELECT 'tree', 'input', c.contypid, c.conbin FROM pg_catalog.pg_constraint c
  WHERE c.contype OPERATOR(pg_catalog.=) 'c' AND c.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
    AND c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid;
-SELECT 'tree', 'relation', s.stxrelid, s.stxexprs FROM pg_catalog.pg_statistic_ext s
+SELECT 'planned', 'relation', s.stxrelid, s.stxexprs FROM pg_catalog.pg_statistic_ext s
  WHERE s.stxexprs IS NOT NULL;
-SELECT 'tree', 'relation', p.partrelid, p.partexprs FROM pg_catalog.pg_partitioned_table p
+SELECT 'planned', 'relation', p.partrelid, p.partexprs FROM pg_catalog.pg_partitioned_table p
  WHERE p.partexprs IS NOT NULL;
 SELECT 'tree', 'relation', d.adrelid, d.adbin FROM pg_catalog.pg_attrdef d
   JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid AND a.attnum OPERATOR(pg_catalog.=) d.adnum

@@ -6,7 +6,7 @@
 
 use crate::policy::catalog::facts::{
     CastContext, CastFact, ColumnFact, Facts, FunctionFact, Item, Oid, OperatorFact, Owner,
-    RelationFact, Rights, TreeFact, TypeFact,
+    RelationFact, Rights, Runs, TreeFact, TypeFact,
 };
 use crate::postgres::handshake::message;
 use crate::postgres::posture::read_row;
@@ -95,7 +95,8 @@ pub fn learn(facts: &mut Facts, row: &[u8]) -> Result<(), UnknownFact> {
             name: row.text()?,
             of: row.oid()?,
         }),
-        "tree" => facts.trees.push(TreeFact { item: row.item()?, tree: row.text()? }),
+        "tree" => facts.trees.push(row.tree(Runs::Entirely)?),
+        "planned" => facts.trees.push(row.tree(Runs::FoldedOnly)?),
         "uses" => facts.uses.push((row.item()?, row.item()?)),
         _ => return Err(UnknownFact),
     }
@@ -144,6 +145,10 @@ impl Row {
             "support" => Item::Support(oid),
             _ => return Err(UnknownFact),
         })
+    }
+
+    fn tree(&mut self, runs: Runs) -> Result<TreeFact, UnknownFact> {
+        Ok(TreeFact { item: self.item()?, runs, tree: self.text()? })
     }
 
     fn of_type(&mut self) -> Result<TypeFact, UnknownFact> {
