@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -57,11 +58,11 @@ pub enum DialError {
     Unusable(#[from] rustls::Error),
 }
 
-/// A way to encrypt connections to a server.
-#[derive(Clone, Debug)]
+/// A way to encrypt connections to a server, with the certificates in force.
+#[derive(Debug)]
 pub struct TlsDialer {
-    config: Arc<ClientConfig>,
-    trust: Trust,
+    settings: ServerTls,
+    config: ArcSwap<ClientConfig>,
 }
 
 impl TlsDialer {
@@ -70,25 +71,23 @@ impl TlsDialer {
     /// # Errors
     /// A file that cannot be used.
     pub fn open(settings: &ServerTls) -> Result<Self, DialError> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier(&settings.trust)?);
-        let mut config = match &settings.identity {
-            None => builder.with_no_client_auth(),
-            Some((cert, key)) => {
-                builder.with_client_auth_cert(read_certificates(cert)?, read_key(key)?)?
-            }
-        };
-        // What a server once said must not let a later handshake go without its certificate.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { config: Arc::new(config), trust: settings.trust.clone() })
+        let config = ArcSwap::from_pointee(load(settings)?);
+        Ok(Self { settings: settings.clone(), config })
+    }
+
+    /// Reads the certificates again. New connections use them; those that are open go on.
+    ///
+    /// # Errors
+    /// A file that cannot be used; nothing has changed then.
+    pub fn reload(&self) -> Result<(), DialError> {
+        self.config.store(Arc::new(load(&self.settings)?));
+        Ok(())
     }
 
     /// Whether the server has proven who it is once a handshake has succeeded.
     #[must_use]
     pub fn knows_the_server(&self) -> bool {
-        self.trust != Trust::Anybody
+        self.settings.trust != Trust::Anybody
     }
 
     /// Encrypts a connection to the server of this name or address. Not cancel-safe: a connection
@@ -98,10 +97,26 @@ impl TlsDialer {
     /// When no handshake comes about, a certificate that does not convince included.
     pub async fn encrypt(&self, host: &str, stream: Stream) -> io::Result<Stream> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let connector = TlsConnector::from(self.config.load_full());
         let encrypted = connector.connect(name, Rewound::new(Vec::new(), stream)).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(encrypted))))
     }
+}
+
+fn load(settings: &ServerTls) -> Result<ClientConfig, DialError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(&settings.trust)?);
+    let mut config = match &settings.identity {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            builder.with_client_auth_cert(read_certificates(cert)?, read_key(key)?)?
+        }
+    };
+    // What a server once said must not let a later handshake go without its certificate.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
 }
 
 fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, DialError> {

@@ -22,6 +22,7 @@ pub struct Access {
     door: Option<Arc<TlsDoor>>,
     dialer: Option<Arc<TlsDialer>>,
     auth: Auth,
+    password: Option<SecretSource>,
 }
 
 /// A file that cannot be used.
@@ -34,7 +35,7 @@ pub(super) enum AccessError {
     #[error(transparent)]
     Users(#[from] UsersError),
     #[error("`upstream_password`: {0}")]
-    Password(SecretError),
+    Password(#[from] SecretError),
     #[error(
         "somebody in the users file logs in by certificate, which `tls = {{ mode = \"mutual\" }}` \
          asks for and nothing else does"
@@ -56,7 +57,12 @@ impl Access {
             door = Some(opened);
         }
         let dialer = config.upstream_tls.as_ref().map(TlsDialer::open).transpose()?;
-        Ok(Self { entrance, door, dialer: dialer.map(Arc::new), auth: auth(config)? })
+        let password = match &config.auth {
+            AuthConfig::Passthrough => None,
+            AuthConfig::Users { upstream_password, .. } => upstream_password.clone(),
+        };
+        let auth = auth(config, password.as_ref())?;
+        Ok(Self { entrance, door, dialer: dialer.map(Arc::new), auth, password })
     }
 
     /// The way in for clients.
@@ -74,20 +80,28 @@ impl Access {
         self.auth.clone()
     }
 
-    /// Reads certificates and users again. A file that cannot be used changes nothing; either is
-    /// recorded.
+    /// Reads certificates, users and the gate's own password again. A file that cannot be used
+    /// changes nothing; either is recorded.
     pub(super) fn reload(&self, log: &AuditLog) {
         if let Some(door) = &self.door {
             note(log, Kind::CertReloaded, door.reload(), "certificates");
         }
-        if let Auth::Users(gatekeeper, _) = &self.auth {
+        if let Some(dialer) = &self.dialer {
+            note(log, Kind::CertReloaded, dialer.reload(), "certificates towards the server");
+        }
+        if let Auth::Users(gatekeeper, credential) = &self.auth {
             note(log, Kind::UsersReloaded, gatekeeper.reload(), "users");
+            if let Some(source) = &self.password {
+                let password = source.read().map(Some);
+                let replaced = password.map(|password| credential.replace_password(password));
+                note(log, Kind::UsersReloaded, replaced, "the gate's own password");
+            }
         }
     }
 }
 
-fn auth(config: &PostgresConfig) -> Result<Auth, AccessError> {
-    let AuthConfig::Users { users, upstream_user, upstream_password } = &config.auth else {
+fn auth(config: &PostgresConfig, password: Option<&SecretSource>) -> Result<Auth, AccessError> {
+    let AuthConfig::Users { users, upstream_user, .. } = &config.auth else {
         return Ok(Auth::Passthrough);
     };
     let gatekeeper = Gatekeeper::open(users.clone())?;
@@ -96,23 +110,20 @@ fn auth(config: &PostgresConfig) -> Result<Auth, AccessError> {
     if gatekeeper.knows_certificates() && !asks_for_certificates {
         return Err(AccessError::UnaskedCertificates);
     }
-    let password = upstream_password.as_ref().map(SecretSource::read).transpose();
-    let password = password.map_err(AccessError::Password)?;
+    let password = password.map(SecretSource::read).transpose()?;
     let credential = Credential::new(upstream_user.clone(), password);
     Ok(Auth::Users(Arc::new(gatekeeper), Arc::new(credential)))
 }
 
 fn note<E: Error>(log: &AuditLog, kind: Kind, outcome: Result<(), E>, what: &str) {
     let (decision, message) = match outcome {
-        Ok(()) => {
-            tracing::info!("{what} read again");
-            (Decision::None, format!("{what} read again"))
-        }
-        Err(error) => {
-            tracing::error!(error = with_cause(&error), "{what} stay as they were");
-            (Decision::Error, format!("{what} could not be read again and stay as they were"))
-        }
+        Ok(()) => (Decision::None, format!("{what}: read again")),
+        Err(_) => (Decision::Error, format!("{what}: not read again, and as before")),
     };
+    match outcome {
+        Ok(()) => tracing::info!("{message}"),
+        Err(error) => tracing::error!(error = with_cause(&error), "{message}"),
+    }
     if log.record(&Entry::plain(kind, decision, &message)).is_err() {
         tracing::error!("a reload could not be written into the audit log");
     }

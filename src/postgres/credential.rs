@@ -6,9 +6,9 @@
 //! end that it knows the password too, gets no session (checklist A25, A26).
 
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
@@ -28,7 +28,7 @@ use crate::postgres::wire::{Taken, Wire};
 pub struct Credential {
     /// The role.
     pub user: String,
-    password: Option<SecretString>,
+    password: ArcSwap<Option<SecretString>>,
     /// The rounds of hashing are computed once for each salt: with them a login would cost
     /// milliseconds.
     salted: Mutex<Option<(Vec<u8>, u32, SaltedPassword)>>,
@@ -82,8 +82,14 @@ impl From<ProtocolViolation> for Refused {
 impl Credential {
     /// Without a password the server must know the gate by its certificate, or trust it.
     #[must_use]
-    pub const fn new(user: String, password: Option<SecretString>) -> Self {
-        Self { user, password, salted: Mutex::new(None) }
+    pub fn new(user: String, password: Option<SecretString>) -> Self {
+        Self { user, password: ArcSwap::from_pointee(password), salted: Mutex::new(None) }
+    }
+
+    /// Later logins use this password.
+    pub fn replace_password(&self, password: Option<SecretString>) {
+        self.password.store(Arc::new(password));
+        *self.salted.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Logs in on a connection that has been sent the start-up packet. Not cancel-safe.
@@ -104,13 +110,13 @@ impl Credential {
             match code {
                 0 => return Ok(()),
                 3 if channel.reach == Reach::Known => {
-                    let password = self.password()?.expose_secret();
-                    dialogue.say(&[password.as_bytes(), b"\0"].concat()).await?;
+                    let password = self.password()?;
+                    dialogue.say(&[password.expose_secret().as_bytes(), b"\0"].concat()).await?;
                 }
                 5 if channel.reach == Reach::Known => {
                     let salt = body.first_chunk::<4>();
                     let salt = salt.ok_or(ProtocolViolation::Malformed("Authentication"))?;
-                    let hash = self.md5(self.password()?, *salt);
+                    let hash = self.md5(&self.password()?, *salt);
                     dialogue.say(hash.as_bytes()).await?;
                 }
                 3 | 5 => return Err(Dismissal::Untrusted("a password without SCRAM").into()),
@@ -123,8 +129,9 @@ impl Credential {
         }
     }
 
-    fn password(&self) -> Result<&SecretString, Dismissal> {
-        self.password.as_ref().ok_or(Dismissal::Untrusted("a password, and the gate has none"))
+    fn password(&self) -> Result<SecretString, Dismissal> {
+        let password = self.password.load();
+        password.as_ref().clone().ok_or(Dismissal::Untrusted("a password, and the gate has none"))
     }
 
     /// `md5` and the hash of the salt behind the hash of password and name.
@@ -180,7 +187,7 @@ impl Credential {
         {
             return Ok(salted);
         }
-        let password = self.password()?.clone();
+        let password = self.password()?;
         // Others share this thread.
         let hashing = tokio::task::spawn_blocking(move || {
             let salted = SaltedPassword::of(password.expose_secret(), &salt, iterations);

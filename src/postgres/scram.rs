@@ -537,6 +537,29 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_sent_nobody_gets_in_without_the_password(
+            first in "[nyp=,a-z]{0,12}(n=,r=)?[ -~]{0,20}",
+            last in "(c=biws,r=cserver)?[ -~]{0,60}(,p=[A-Za-z0-9+/]{43}=)?",
+            raw in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        ) {
+            for first in [first.as_bytes(), &raw, b"n,,n=,r=c"] {
+                for mechanism in [Mechanism::Plain, Mechanism::Bound] {
+                    let begun = Challenged::begin(mechanism, first, Some(HASH), nobody(), "server");
+                    let Ok((challenged, _)) = begun else { continue };
+                    proptest::prop_assert!(challenged.finish(last.as_bytes()).is_err());
+                }
+            }
+            let first = ClientFirst::new(ClientBinding::Impossible, "client");
+            proptest::prop_assert!(first.on_challenge(&raw).is_err());
+        }
+    }
+
+    fn nobody() -> Verifier {
+        Verifier::of_nobody(&[1; 32], "ann", ITERATIONS)
+    }
+
     #[test]
     fn a_verifier_is_read_as_it_is_written_and_shows_nothing() {
         let text = verifier().to_text();

@@ -41,7 +41,7 @@ pub(super) async fn dismiss(mut visit: Visit, dismissal: &Dismissal) {
     if let Some(reason) = dismissal.reason() {
         let SessionFacts { session, client, .. } = &visit.facts;
         let peer = client.map_or_else(|| "[local]".to_owned(), |client| client.to_string());
-        tracing::info!(%session, peer, reason = reason.code(), "turned away");
+        tracing::info!(%session, peer, reason = reason.code(), why = message, "turned away");
     }
     visit.client.dismiss(dismissal.complaint(receipt.as_ref()).as_ref()).await;
     if visit.opened == Opened::Yes {

@@ -137,11 +137,14 @@ fn certificates_and_users_are_read_again_on_sighup_and_a_bad_file_changes_nothin
         assert_eq!(rowarden(&all, password).status.code(), Some(0));
     };
     add("ann", "anns secret\n");
+    let password = folder.path().join("password");
+    fs::write(&password, "secret\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
     let config = folder.path().join("gate.toml");
     let [cert, key] = ["server.crt", "server.key"].map(|name| certificates.file(name));
     let text = format!(
         "[postgres]\nlisten = \"127.0.0.1:0\"\nupstream = \"postgres://{}\"\nauth = \"users\"\n\
-         users = \"file:users\"\nupstream_user = \"gate\"\n\
+         users = \"file:users\"\nupstream_user = \"gate\"\nupstream_password = \"file:password\"\n\
          tls = {{ mode = \"require\", cert = \"{}\", key = \"{}\" }}\n[audit]\ndir = \"audit\"\n",
         server.upstream(),
         cert.display(),
@@ -160,12 +163,13 @@ fn certificates_and_users_are_read_again_on_sighup_and_a_bad_file_changes_nothin
 
     add("bob", "bobs secret\n");
     gate.signal("HUP");
-    gate.read_until("users read again");
+    gate.read_until("users: read again");
     assert!(login("bob", "bobs secret").is_ok());
     fs::write(&users, "nonsense\n").unwrap();
     fs::write(&key, "nonsense\n").unwrap();
+    fs::write(&password, "").unwrap();
     gate.signal("HUP");
-    gate.read_until("users stay as they were");
+    gate.read_until("the gate's own password: not read again");
 
     assert!(login("bob", "bobs secret").is_ok());
     drop(open);
@@ -174,10 +178,10 @@ fn certificates_and_users_are_read_again_on_sighup_and_a_bad_file_changes_nothin
         let outline = Trail::read(&audit).outline();
         let reloads = outline.into_iter().filter(|line| line.contains("reloaded"));
         let reloads: Vec<String> = reloads.collect();
-        (reloads.len() == 4).then_some(reloads)
+        (reloads.len() == 6).then_some(reloads)
     });
-    let ends = ["cert.reloaded none ok", "users.reloaded none ok"];
-    let kept = ["cert.reloaded error ok", "users.reloaded error ok"];
+    let ends = ["cert.reloaded none ok", "users.reloaded none ok", "users.reloaded none ok"];
+    let kept = ["cert.reloaded error ok", "users.reloaded error ok", "users.reloaded error ok"];
     assert_eq!(reloads, [ends, kept].concat());
 }
 
@@ -194,6 +198,9 @@ fn files_that_cannot_be_used_keep_the_gate_from_starting_and_are_named() {
     fs::copy(certificates.file("server.key"), &exposed).unwrap();
     fs::set_permissions(&exposed, fs::Permissions::from_mode(0o644)).unwrap();
     let exposed = exposed.display().to_string();
+    let users = folder.path().join("users");
+    fs::write(&users, "").unwrap();
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
     let of_users = "auth = \"users\"\nupstream_user = \"gate\"\nusers = \"file:";
 
     for (keys, named) in [
@@ -205,6 +212,8 @@ fn files_that_cannot_be_used_keep_the_gate_from_starting_and_are_named() {
         (format!("{of_users}gone\""), "gone"),
         (format!("{of_users}{exposed}\""), "chmod 600"),
         (format!("{of_users}{}\"", file("server.key")), "line 1: not of the form"),
+        (format!("{of_users}users\"\nupstream_password = \"file:gone\""), "upstream_password"),
+        (format!("{of_users}users\"\nupstream_password = \"file:{exposed}\""), "chmod 600"),
         ("upstream_tls = { mode = \"verify-full\", ca = \"gone.crt\" }".to_owned(), "gone.crt"),
     ] {
         let text = format!(

@@ -233,6 +233,29 @@ fn the_gate_logs_in_by_whatever_the_server_asks_for_and_its_password_stays_with_
 }
 
 #[test]
+fn a_password_of_the_gate_s_own_can_change_under_way() {
+    let cluster = support::cluster();
+    let users = users();
+    let auth = users.auth("postgres", Some(cluster.password()));
+    let rowarden::postgres::identity::Auth::Users(_, credential) = &auth else {
+        panic!("the gate checks")
+    };
+    let credential = std::sync::Arc::clone(credential);
+    let gate = GateSetup::before(&[socket_of(&cluster)]).checking_by(auth).start();
+    let login =
+        || Client::connect(gate.address(), &Login::new("ann", "anns secret", "postgres")).map(drop);
+    assert!(login().is_ok());
+
+    let new = "ALTER ROLE postgres PASSWORD 'another'";
+    let mut direct = cluster.connect("postgres").unwrap();
+    direct.query(new).unwrap().into_result().unwrap();
+    assert!(login().is_err(), "what was hashed for the old salt does not help");
+    credential.replace_password(Some("another".into()));
+
+    assert!(login().is_ok());
+}
+
+#[test]
 fn a_login_of_the_gate_s_own_that_fails_is_not_told_in_the_server_s_words() {
     let cluster = support::cluster();
     let users = users();
