@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds rowarden for release and runs the corpora in ../shared against it (scripts/jira_corpora.py and
-# scripts/corpora.py say how). Arguments go on to the latter; `scripts/corpora.sh --control` shows the
+# Builds rowarden for release and runs the corpora in ../shared against it (scripts/jira_corpora.py,
+# scripts/http_corpus.py and scripts/corpora.py say how). Arguments go on to the last; `scripts/corpora.sh --control` shows the
 # bare server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +26,9 @@ fi
 judged=0
 if [ "$binary" != /nonexistent ]; then
   python3 scripts/jira_corpora.py --binary "$binary" --shared "$shared" || judged=$?
+  if [ -d "$shared/corpus/http" ]; then
+    python3 scripts/http_corpus.py "$shared"/corpus/http/*.jsonl --program "$binary" || judged=$?
+  fi
 fi
 python3 scripts/corpora.py --binary "$binary" --shared "$shared" "$@" || judged=$?
 exit "$judged"

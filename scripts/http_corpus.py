@@ -84,8 +84,11 @@ class Recorder:
                 method, target, _ = lines[0].split(" ")
                 self.seen.append({"method": method, "target": target, "fields": fields, "body": body})
                 if self.answer is not None:
-                    connection.sendall(self.answer)
-                    connection.shutdown(socket.SHUT_WR)
+                    try:
+                        connection.sendall(self.answer)
+                        connection.shutdown(socket.SHUT_WR)
+                    except OSError:
+                        pass  # the gate has seen enough of it
                     return
                 content = b'{"recorded":true}'
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"

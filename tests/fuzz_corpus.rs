@@ -68,3 +68,8 @@ fn the_judge_of_requests_holds_on_the_saved_inputs() {
 fn the_table_of_operations_holds_on_the_saved_inputs() {
     run_over("router", checks::router::check);
 }
+
+#[test]
+fn the_rewriter_of_answers_holds_on_the_saved_inputs() {
+    run_over("reply", checks::reply::check);
+}

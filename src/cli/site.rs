@@ -105,7 +105,7 @@ impl Site {
             Address::Unix(_) => None,
         }));
         own.extend(config.listens_on_localhost.iter().map(|port| format!("localhost:{port}")));
-        own.push(format!("{}:{}", bracketed(public.host()), public.port()));
+        own.push(public.authority());
         let mut site = vec![config.upstream.clone()];
         site.extend(config.site_urls.iter().cloned());
         Parts {
@@ -128,10 +128,6 @@ fn load_tls(jira: &JiraConfig) -> Result<Option<(TlsDemand, Arc<TlsDoor>)>, Stri
     let door = TlsDoor::open(tls.files.clone(), &[PROTOCOL]);
     let door = door.map_err(|error| with_cause(&error))?;
     Ok(Some((tls.demand, Arc::new(door))))
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 fn load_access(credential: &CredentialConfig) -> Result<Access, String> {

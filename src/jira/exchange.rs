@@ -30,7 +30,6 @@ use crate::jira::outbox::SiteBound;
 use crate::jira::refusal::{Connection, Refusal};
 use crate::jira::reply::{self, Question, Treatment};
 use crate::jira::request::{self, Announced, Asked};
-use crate::jira::upstream::UpstreamError;
 use crate::listen::Peer;
 use crate::policy::jira::judge::{BodyRule, JiraRead, ReadMethod, Routed, route};
 use crate::policy::reason::Reason;
@@ -119,6 +118,7 @@ impl Visit {
         let allowed = match self.told.head_fault(ordinal) {
             Some(fault) => {
                 // What stands here is the gate's own.
+                self.forget();
                 "(unreadable)".clone_into(&mut subject.method);
                 subject.target.clear();
                 Err((Refusal::from(fault), subject))
@@ -162,8 +162,8 @@ impl Visit {
             let refusal = Refusal::new(Reason::LimitConnections, "max_connections", note);
             return Err(refusal.retry_after(1).closing());
         }
-        let asked = request::read(parts, &gate.hosts)?;
-        let admitted = self.admit(&parts.headers)?;
+        let asked = request::read(parts, &gate.hosts).inspect_err(|_| self.forget())?;
+        let admitted = self.admit(&parts.headers).inspect_err(|_| self.forget())?;
         let routed = route(&gate.policy, asked.method, asked.target.as_bytes())?;
         routed.operation().clone_into(&mut subject.operation);
         let running = gate.budgets.begin(&self.key()).ok_or_else(|| {
@@ -212,6 +212,16 @@ impl Visit {
         known.ledger = self.gate.auditor.open(facts);
         known.shown = Some((authorization.cloned(), admitted.clone()));
         Ok(admitted)
+    }
+
+    /// Who asked before says nothing about who asks now, if that could not be told.
+    fn forget(&self) {
+        let mut known = self.known();
+        if known.shown.take().is_some() {
+            let facts =
+                facts(&self.gate, (&self.peer, self.tls.as_ref()), self.session, None, None);
+            known.ledger = self.gate.auditor.open(facts);
+        }
     }
 
     /// Whose share the present request uses up: a name counts only where the gate has proven it.
@@ -277,7 +287,7 @@ impl Visit {
             Ok(answered) => answered,
             Err(error) => {
                 tracing::warn!(%error, cause = ?std::error::Error::source(&error), "no answer");
-                return self.fail(refusal_of(&error), &subject);
+                return self.fail(error.refusal(), &subject);
             }
         };
         let (head, incoming) = answer.into_parts();
@@ -454,20 +464,6 @@ fn sentence_for_the_log(refusal: &Refusal) -> &str {
 
 fn status_of(refusal: &Refusal) -> StatusCode {
     StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-fn refusal_of(error: &UpstreamError) -> Refusal {
-    let (reason, note) = match error {
-        UpstreamError::Answer(_) => {
-            (Reason::UpstreamAnswer, "The answer of JIRA cannot be passed on. It is not HTTP.")
-        }
-        UpstreamError::Connect(_) => (Reason::UpstreamDown, "JIRA cannot be reached."),
-        UpstreamError::Closed(_) => {
-            (Reason::UpstreamDown, "JIRA closed the connection without an answer.")
-        }
-        UpstreamError::TimedOut => (Reason::UpstreamTimeout, "JIRA does not answer in time."),
-    };
-    Refusal::new(reason, "upstream", note)
 }
 
 /// The whole body; `None` if it is longer than `most`.

@@ -52,7 +52,12 @@ impl Names {
     fn is_own(&self, host: &str) -> bool {
         let Some((host, port)) = split_host(host) else { return false };
         self.own.iter().any(|own| {
-            own.host.eq_ignore_ascii_case(host) && own.port.is_none_or(|own| own == port)
+            let is_port = |own| match port {
+                Some(port) => own == port,
+                // Who speaks TLS, here or before the gate, leaves out another port.
+                None => own == Scheme::Http.default_port() || own == Scheme::Https.default_port(),
+            };
+            own.host.eq_ignore_ascii_case(host) && own.port.is_none_or(is_port)
         })
     }
 
@@ -62,18 +67,20 @@ impl Names {
         let clear = format!("{}://{host}", Scheme::Http.name()).parse::<SiteUrl>();
         clear.is_ok_and(|clear| clear.path().is_empty() && clear.host() == self.upstream.host())
             && (self.upstream.has_authority(host)
-                || split_host(host).is_some_and(|(_, port)| port == Scheme::Http.default_port()))
+                || split_host(host).is_some_and(|(_, port)| {
+                    port.is_none_or(|port| port == Scheme::Http.default_port())
+                }))
     }
 }
 
-/// Host and port of an authority; without one it is that of clear text.
-fn split_host(authority: &str) -> Option<(&str, u16)> {
+/// Host and port of an authority, as far as it names one.
+fn split_host(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
             let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-            (host, port.parse().ok().filter(|_| is_number)?)
+            (host, Some(port.parse().ok().filter(|_| is_number)?))
         }
-        _ => (authority, Scheme::Http.default_port()),
+        _ => (authority, None),
     };
     (!host.is_empty()).then_some((host, port))
 }
@@ -215,7 +222,7 @@ mod tests {
     use crate::policy::reason::Reason;
 
     fn names() -> Names {
-        let own = ["gate.test", "127.0.0.1:8181", "[::1]:8181"].map(str::to_owned);
+        let own = ["gate.test", "127.0.0.1:8181", "[::1]:8181", "tls.test:443"].map(str::to_owned);
         Names::new(own, "http://jira.internal/jira".parse().unwrap())
     }
 
@@ -233,6 +240,7 @@ mod tests {
             ("gate.test", "/rest?a=b", "/rest?a=b"),
             ("GATE.test:9", "/rest", "/rest"),
             ("[::1]:8181", "/rest", "/rest"),
+            ("tls.test", "/rest", "/rest"),
             ("gate.test", "http://gate.test/rest", "/rest"),
             ("jira.internal", "http://jira.internal/jira/rest", "/rest"),
             ("gate.test", "http://jira.internal:80/jira/rest", "/rest"),
@@ -253,6 +261,7 @@ mod tests {
             ("gate.test:", "/rest"),
             ("a@gate.test", "/rest"),
             ("127.0.0.1", "/rest"),
+            ("tls.test:80", "/rest"),
             ("jira.internal", "/jira/rest"),
             ("gate.test", "http://evil.example/rest"),
             ("gate.test", "http://user@gate.test/rest"),

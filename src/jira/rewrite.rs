@@ -41,8 +41,15 @@ const URL_MEMBERS: [&str; 24] = [
 /// Longest name of a member that is looked at: the longest above, each letter as `\uXXXX`.
 const MAX_WORD_BYTES: usize = 9 * 6;
 
-/// How much longer than the site's own spelling a URL may write it: a port, a user.
-const SPELLING_BYTES: usize = 64;
+/// How much longer than the site's own spelling a URL may write it, with a user in front of the host
+/// or zeros in front of the port: 8 KiB, the longest URL that clients take.
+const SPELLING_BYTES: usize = 8 * 1024;
+
+/// Whether JIRA fills the member of this name with a URL of its own.
+#[must_use]
+pub fn holds_a_url(name: &str) -> bool {
+    URL_MEMBERS.contains(&name)
+}
 
 /// By which names the site goes, and what they are replaced by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +66,7 @@ impl SiteNames {
     pub fn new(site: Vec<SiteUrl>, public: &SiteUrl) -> Self {
         let longest = site.iter().map(|site| site.to_string().len()).max().unwrap_or(0);
         // Each byte may be written as `\uXXXX`.
-        let deciding_bytes = (longest + SPELLING_BYTES) * 6;
+        let deciding_bytes = longest * 6 + SPELLING_BYTES;
         Self { site, public: public.to_string(), deciding_bytes }
     }
 
@@ -215,8 +222,7 @@ impl Rewriter {
         if self.word.is_empty() || self.word.len() > MAX_WORD_BYTES {
             return false;
         }
-        let decoded = Decoded::of(&self.word);
-        URL_MEMBERS.contains(&decoded.text.as_str())
+        holds_a_url(&Decoded::of(&self.word).text)
     }
 
     fn hold(&mut self, piece: &[u8], out: &mut Vec<u8>) -> usize {
@@ -308,8 +314,8 @@ impl Decoded {
     }
 }
 
-/// The letter that a JSON string begins with (RFC 8259 section 7), and its raw bytes. Halves of
-/// surrogate pairs end the text: no URL of a site has one in front.
+/// The letter that a JSON string begins with (RFC 8259 section 7), and its raw bytes. Half of a
+/// surrogate pair is no letter, and stands for one that is in no URL.
 fn first_letter(text: &str) -> Option<(char, usize)> {
     let Some(escape) = text.strip_prefix('\\') else {
         let letter = text.chars().next()?;
@@ -317,8 +323,15 @@ fn first_letter(text: &str) -> Option<(char, usize)> {
     };
     let letter = match escape.chars().next()? {
         'u' => {
-            let code = u32::from_str_radix(escape.get(1..5)?, 16).ok()?;
-            return char::from_u32(code).map(|letter| (letter, 6));
+            let unit = hex_unit(text)?;
+            let low = text.get(6..).and_then(hex_unit).filter(|low| (0xdc00..0xe000).contains(low));
+            return Some(match (unit, low) {
+                (0xd800..0xdc00, Some(low)) => {
+                    let code = 0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+                    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
+                }
+                _ => (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
+            });
         }
         'b' => '\u{8}',
         'f' => '\u{c}',
@@ -329,6 +342,13 @@ fn first_letter(text: &str) -> Option<(char, usize)> {
         _ => return None,
     };
     Some((letter, 2))
+}
+
+/// The number behind `\u`.
+fn hex_unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let are_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u32::from_str_radix(digits, 16).ok().filter(|_| are_hex)
 }
 
 #[cfg(test)]
@@ -390,6 +410,7 @@ mod tests {
             r#"{"self":"see https://jira.internal/a"}"#,
             r#"{"self":["https://jira.internal/a"]}"#,
             r#"{"self":"\ud800"#,
+            r#"{"self":"https://jira.internal\ud83d\ude00"}"#,
             r#"{"self":"https://jira.inter"#,
             "not json \" at : all",
             "",

@@ -21,8 +21,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::dial::{DialError, ServerTls, TlsDialer, Trust};
 use crate::jira::outbox::SiteBound;
+use crate::jira::refusal::Refusal;
 use crate::jira::site::{Scheme, SiteUrl};
 use crate::listen::stream::Stream;
+use crate::policy::reason::Reason;
 
 /// How long a connection attempt may take, TLS included: 10 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +57,24 @@ pub enum UpstreamError {
     /// The answer did not begin in time.
     #[error("the site does not answer in time")]
     TimedOut,
+}
+
+impl UpstreamError {
+    /// What the client reads: no addresses.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let (reason, note) = match self {
+            Self::Answer(_) => {
+                (Reason::UpstreamAnswer, "The answer of JIRA cannot be passed on. It is not HTTP.")
+            }
+            Self::Connect(_) => (Reason::UpstreamDown, "JIRA cannot be reached."),
+            Self::Closed(_) => {
+                (Reason::UpstreamDown, "JIRA closed the connection without an answer.")
+            }
+            Self::TimedOut => (Reason::UpstreamTimeout, "JIRA does not answer in time."),
+        };
+        Refusal::new(reason, "upstream", note)
+    }
 }
 
 /// The body of a request: nothing, or bytes that are there.

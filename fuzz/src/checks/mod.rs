@@ -1,6 +1,7 @@
 //! One module a target.
 
 pub mod frames;
+pub mod reply;
 pub mod router;
 pub mod session;
 pub mod sql;
