@@ -27,6 +27,14 @@ fn without_a_gate_every_attack_does_what_it_is_there_for() {
         };
         assert_eq!(found, outcome.attack.unguarded, "{}: {outcome:?}", outcome.attack.title);
     }
+    assert!(report.jira.reads.len() >= 10 && report.jira.attacks.len() >= 20);
+    for outcome in &report.jira.reads {
+        assert_eq!(outcome.difference, None, "{}", outcome.read.title);
+    }
+    for outcome in &report.jira.attacks {
+        assert_eq!(outcome.layer, Layer::Open, "{}: {outcome:?}", outcome.attack.title);
+        assert_ne!(outcome.arrived, 0, "{}: {outcome:?}", outcome.attack.title);
+    }
 }
 
 #[test]

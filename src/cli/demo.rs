@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::{Exit, complain};
 use crate::demo::{self, DemoError, DemoOptions};
 
-/// Run the gate before a throw-away PostgreSQL, attack it, and show that nothing changed
+/// Run the gates before a throw-away PostgreSQL and a stand-in for JIRA, attack them, and show that nothing changed
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Stay up afterwards, and print how to connect

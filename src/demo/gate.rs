@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::demo::client::{Client, ClientError, Login};
 use crate::demo::cluster::free_port;
@@ -48,7 +49,16 @@ pub enum GateError {
 #[derive(Serialize)]
 struct File<'a> {
     postgres: Postgres,
+    jira: Jira<'a>,
     audit: Audit<'a>,
+}
+
+#[derive(Serialize)]
+struct Jira<'a> {
+    listen: String,
+    upstream: &'a str,
+    credential: String,
+    clients: String,
 }
 
 #[derive(Serialize)]
@@ -62,39 +72,57 @@ struct Audit<'a> {
     dir: &'a Path,
 }
 
+/// What the gate stands before.
+#[derive(Clone, Copy, Debug)]
+pub struct Behind<'a> {
+    /// The folder with the database server's socket.
+    pub socket_folder: &'a Path,
+    /// The URL of the JIRA site.
+    pub site: &'a str,
+    /// What the site takes from the gate, which keeps it to itself.
+    pub site_token: &'a str,
+}
+
 /// A running gate. It stops, and its folder vanishes, on drop and when this process dies.
 #[derive(Debug)]
 pub struct Gate {
     scratch: Scratch,
     port: u16,
+    jira_port: u16,
+    jira_token: String,
 }
 
 impl Gate {
-    /// Starts `program serve` in front of the server with this socket folder, and waits until
-    /// `login` is let in. `program` is our own when `None`.
+    /// Starts `program serve` in front of the server and the site, and waits until `login` is let in.
+    /// `program` is our own when `None`.
     ///
     /// # Errors
     /// When the gate ends or lets nobody in; nothing is left behind.
     pub fn start(
         program: Option<&Path>,
-        upstream_folder: &Path,
+        behind: Behind<'_>,
         login: &Login,
     ) -> Result<Self, GateError> {
         const TRIES: usize = 3;
         let program = program.map_or_else(env::current_exe, |program| Ok(program.to_owned()))?;
         for _ in 1..TRIES {
-            match Self::try_start(&program, upstream_folder, login) {
+            match Self::try_start(&program, behind, login) {
                 // The port may have become another's between looking and listening.
                 Err(GateError::Unusable { log, .. }) if log.contains("in use") => {}
                 outcome => return outcome,
             }
         }
-        Self::try_start(&program, upstream_folder, login)
+        Self::try_start(&program, behind, login)
     }
 
-    fn try_start(program: &Path, upstream: &Path, login: &Login) -> Result<Self, GateError> {
-        let mut gate = Self { scratch: Scratch::new()?, port: free_port()? };
-        let config = gate.write_config(upstream)?;
+    fn try_start(program: &Path, behind: Behind<'_>, login: &Login) -> Result<Self, GateError> {
+        let mut gate = Self {
+            scratch: Scratch::new()?,
+            port: free_port()?,
+            jira_port: free_port()?,
+            jira_token: Uuid::new_v4().simple().to_string(),
+        };
+        let config = gate.write_config(behind)?;
         gate.scratch.start(&Launch {
             program,
             arguments: vec!["serve".into(), "--config".into(), config.into()],
@@ -118,6 +146,18 @@ impl Gate {
         SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
     }
 
+    /// Where it listens for clients of JIRA.
+    #[must_use]
+    pub const fn jira_address(&self) -> SocketAddr {
+        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), self.jira_port)
+    }
+
+    /// What it takes from clients of JIRA. The site does not know it.
+    #[must_use]
+    pub fn jira_token(&self) -> &str {
+        &self.jira_token
+    }
+
     /// The folder of its audit log.
     #[must_use]
     pub fn audit_folder(&self) -> PathBuf {
@@ -137,16 +177,29 @@ impl Gate {
         Ok(self.scratch.log_tail(LOG))
     }
 
-    fn write_config(&self, upstream: &Path) -> Result<PathBuf, GateError> {
+    fn write_config(&self, behind: Behind<'_>) -> Result<PathBuf, GateError> {
         let audit = self.audit_folder();
+        let credential = self.write("site-credential", &format!("Bearer {}", behind.site_token))?;
+        let clients = self.write("gate-tokens", &format!("tour:{}\n", self.jira_token))?;
         let text = toml::to_string(&File {
             postgres: Postgres {
                 listen: self.socket_address().to_string(),
-                upstream: format!("unix:{}", upstream.display()),
+                upstream: format!("unix:{}", behind.socket_folder.display()),
+            },
+            jira: Jira {
+                listen: self.jira_address().to_string(),
+                upstream: behind.site,
+                credential: format!("file:{}", credential.display()),
+                clients: format!("file:{}", clients.display()),
             },
             audit: Audit { dir: &audit },
         })?;
-        let path = self.scratch.path().join("rowarden.toml");
+        Ok(self.write("rowarden.toml", &text)?)
+    }
+
+    /// Writes a file that only we can read.
+    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.scratch.path().join(name);
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;

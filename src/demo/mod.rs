@@ -1,8 +1,8 @@
-//! The whole thing in one command, on a real PostgreSQL: find one, make a cluster, put the gate in
-//! front of it, take the tour, prove that nothing changed.
+//! The whole thing in one command, on a real PostgreSQL: find one, make a cluster, start a stand-in for
+//! JIRA, put the gates in front of both, take the tour, prove that nothing changed.
 //!
-//! Everything is real: a server that asks for passwords, tables with an owner, our own program as
-//! the gate. Nothing is left behind, however this ends ([`scratch`]). The exit code is the verdict.
+//! Everything but JIRA is real: a server that asks for passwords, tables with an owner, our own program
+//! as the gate. Nothing is left behind, however this ends ([`scratch`]). The exit code is the verdict.
 
 pub mod client;
 pub mod cluster;
@@ -21,8 +21,9 @@ use uuid::Uuid;
 use crate::demo::client::{Client, ClientError, Login};
 use crate::demo::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::demo::finder::{FinderError, Search};
-use crate::demo::gate::{Gate, GateError};
+use crate::demo::gate::{Behind, Gate, GateError};
 use crate::demo::jira::JiraSite;
+use crate::demo::tour::jira::JiraTour;
 use crate::demo::tour::report::Report;
 use crate::demo::tour::{Tour, Trail};
 
@@ -134,16 +135,34 @@ pub fn run_to(options: &DemoOptions, out: &mut dyn Write) -> Result<Report, Demo
     let owner = seed(&cluster)?;
     steps.done(&format!("loaded regression runs; role {OWNER} owns them all"))?;
 
+    let site_token = Uuid::new_v4().simple().to_string();
+    let site = JiraSite::start(0, &site_token).map_err(DemoError::Jira)?;
+    steps.done(&format!(
+        "started a stand-in for JIRA on {}, with the issues of these runs",
+        site.url()
+    ))?;
+
     let mut gate = None;
     if !options.without_gate {
-        gate = Some(start_gate(options, &cluster, &owner)?);
+        let behind = Behind {
+            socket_folder: cluster.socket_folder(),
+            site: site.url(),
+            site_token: &site_token,
+        };
+        gate = Some(Gate::start(options.gate_program.as_deref(), behind, &owner.login())?);
     }
     let way = gate.as_ref().map_or("NO GATE: this is the control".to_owned(), |gate| {
-        format!("started the gate on {}", gate.socket_address())
+        format!("started the gates on {} and http://{}", gate.socket_address(), gate.jira_address())
     });
     steps.done(&way)?;
 
-    let report = take_tour(&cluster, gate.as_ref(), owner.login())?;
+    let jira = JiraTour {
+        site: &site,
+        site_token: &site_token,
+        gate: gate.as_ref().map(|gate| (gate.jira_address(), gate.jira_token())),
+        trail: gate.as_ref().map(|gate| Trail::in_folder(gate.audit_folder())),
+    };
+    let report = take_tour(&cluster, gate.as_ref(), owner.login(), jira)?;
     steps.done("took the tour, looking at the data on a direct connection after each attack")?;
     report.print_tables(steps.out)?;
     report.print_summary(steps.out)?;
@@ -220,11 +239,12 @@ fn seed(cluster: &Cluster) -> Result<Owner, ClientError> {
     Ok(owner)
 }
 
-fn start_gate(options: &DemoOptions, cluster: &Cluster, owner: &Owner) -> Result<Gate, GateError> {
-    Gate::start(options.gate_program.as_deref(), cluster.socket_folder(), &owner.login())
-}
-
-fn take_tour(cluster: &Cluster, gate: Option<&Gate>, owner: Login) -> Result<Report, DemoError> {
+fn take_tour(
+    cluster: &Cluster,
+    gate: Option<&Gate>,
+    owner: Login,
+    jira: JiraTour<'_>,
+) -> Result<Report, DemoError> {
     let restore = || restore(cluster);
     if gate.is_none() {
         let copy = format!("CREATE DATABASE {TEMPLATE} TEMPLATE {DATABASE}");
@@ -237,6 +257,7 @@ fn take_tour(cluster: &Cluster, gate: Option<&Gate>, owner: Login) -> Result<Rep
         examiner: cluster.superuser(DATABASE),
         trail: gate.map(|gate| Trail::in_folder(gate.audit_folder())),
         restore: if gate.is_some() { None } else { Some(&restore) },
+        jira,
     };
     Ok(tour.walk()?)
 }
@@ -259,12 +280,16 @@ fn restore(cluster: &Cluster) -> Result<(), ClientError> {
 fn keep(gate: &mut Gate, owner: &Owner, out: &mut dyn Write) -> Result<DemoError, DemoError> {
     let (address, password) = (gate.socket_address(), &owner.password);
     let url = format!("postgresql://{OWNER}:{password}@{address}/{DATABASE}");
-    writeln!(out, "\nThe gate stays up. The password is the owner's; try to write.\n")?;
+    writeln!(out, "\nThe gates stay up. The password is the owner's; try to write.\n")?;
     writeln!(out, "  psql '{url}' -c 'SELECT * FROM lab.flaky'")?;
     writeln!(
         out,
         "  python3 -c \"import psycopg; print(psycopg.connect('{url}').execute('SELECT * FROM lab.flaky').fetchall())\""
     )?;
+    let (jira, token) = (gate.jira_address(), gate.jira_token());
+    let bearer = format!("-H 'Authorization: Bearer {token}'");
+    writeln!(out, "  curl {bearer} http://{jira}/rest/api/2/issue/COMP-101")?;
+    writeln!(out, "  curl {bearer} -X DELETE http://{jira}/rest/api/2/issue/COMP-101")?;
     writeln!(out, "  tail -f {}/audit-*.jsonl", gate.audit_folder().display())?;
     writeln!(out, "\nCtrl-C stops everything and removes it.")?;
     out.flush()?;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Real clients, captured clients and raw bytes, each compared with and without the gate. Options go to all three:
-# --policy FOLDER, --control. The captured clients are replayed when the corpora lie beside the tree.
+# Real clients, captured clients and raw bytes, each compared with and without the gate; then clients of JIRA. Options go
+# to the first three: --policy FOLDER, --control. The captured clients are replayed when the corpora lie beside the tree.
 set -eu
 
 here=$(dirname "$0")
@@ -12,4 +12,5 @@ python3 "$here/differential.py" "$@" || failed=1
 if [ -e "$here/../../../shared/corpus/clients/captured.jsonl" ]; then
     python3 "$here/replay.py" "$@" || failed=1
 fi
+python3 "$here/jira/matrix.py" || failed=1
 exit "$failed"

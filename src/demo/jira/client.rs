@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
-/// The first answer on a connection.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpAnswer {
     /// 200 and the like.
@@ -19,7 +19,8 @@ pub struct HttpAnswer {
     pub body: String,
 }
 
-/// Sends these bytes on a new connection and reads until it is closed.
+/// Sends these bytes on a new connection, reads until it is closed, and returns the last answer: bytes
+/// that hold two requests get two.
 ///
 /// # Errors
 /// When the connection breaks, or what comes is not HTTP.
@@ -33,30 +34,40 @@ pub fn send(address: SocketAddr, bytes: &[u8]) -> io::Result<HttpAnswer> {
         Err(error) if answer.is_empty() => return Err(error),
         Ok(_) | Err(_) => {}
     }
-    parse(&String::from_utf8_lossy(&answer))
+    last(&String::from_utf8_lossy(&answer))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no answer in HTTP"))
 }
 
-fn parse(answer: &str) -> Option<HttpAnswer> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+fn last(mut answers: &str) -> Option<HttpAnswer> {
+    let mut found = None;
+    while let Some((answer, rest)) = first(answers) {
+        found = Some(answer);
+        answers = rest;
+    }
+    found
+}
+
+/// The first answer, and what follows it.
+fn first(answers: &str) -> Option<(HttpAnswer, &str)> {
+    let (head, body) = answers.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
-    // The next answer on the same connection is none of this one's.
     let end = length.filter(|length| body.is_char_boundary(*length)).unwrap_or(body.len());
-    Some(HttpAnswer { status, body: body.get(..end).unwrap_or(body).to_owned() })
+    let (body, rest) = body.split_at(end);
+    Some((HttpAnswer { status, body: body.to_owned() }, rest))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HttpAnswer, parse};
+    use super::{HttpAnswer, last};
 
     #[test]
-    fn the_first_answer_is_taken_and_no_more() {
-        let two = "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n\r\n";
-        assert_eq!(parse(two), Some(HttpAnswer { status: 403, body: "{}".to_owned() }));
-        assert_eq!(parse("SSH-2.0"), None);
+    fn the_last_answer_is_taken() {
+        let two = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 403 Forbidden\r\n\r\nno";
+        assert_eq!(last(two), Some(HttpAnswer { status: 403, body: "no".to_owned() }));
+        assert_eq!(last("SSH-2.0"), None);
     }
 }

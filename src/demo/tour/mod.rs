@@ -5,6 +5,8 @@
 //! the database is different: the proof is that nothing changed, not that an error came back.
 
 mod attacks;
+pub mod jira;
+mod jira_attacks;
 pub mod proof;
 mod reads;
 pub mod report;
@@ -13,6 +15,7 @@ mod trail;
 use crate::demo::client::reply::{Reply, ServerError};
 use crate::demo::client::{Client, ClientError, Login, message};
 use crate::demo::tour::attacks::ATTACKS;
+use crate::demo::tour::jira::JiraTour;
 use crate::demo::tour::proof::fingerprint;
 use crate::demo::tour::reads::READS;
 use crate::demo::tour::report::Report;
@@ -200,6 +203,8 @@ pub struct Tour<'a> {
     pub trail: Option<Trail>,
     /// Puts the database back before each attack; only the control needs it.
     pub restore: Option<&'a dyn Fn() -> Result<(), ClientError>>,
+    /// The half that goes to JIRA.
+    pub jira: JiraTour<'a>,
 }
 
 impl Tour<'_> {
@@ -223,7 +228,9 @@ impl Tour<'_> {
             after = found;
             attacks.push(self.judge(attack, attempt, changed));
         }
-        Ok(Report { reads, attacks, before, after: self.fingerprint()? })
+        let after = self.fingerprint()?;
+        let jira = self.jira.walk().map_err(ClientError::Io)?;
+        Ok(Report { reads, attacks, before, after, jira })
     }
 
     fn fingerprint(&self) -> Result<String, ClientError> {

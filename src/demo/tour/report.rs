@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::demo::tour::jira::{HttpAttackOutcome, JiraReport};
 use crate::demo::tour::{AttackOutcome, Layer, ReadOutcome};
 
 /// Everything that the tour found.
@@ -15,6 +16,8 @@ pub struct Report {
     pub before: String,
     /// And after it.
     pub after: String,
+    /// What was found at JIRA.
+    pub jira: JiraReport,
 }
 
 impl Report {
@@ -25,6 +28,7 @@ impl Report {
         self.reads.iter().all(|read| read.difference.is_none())
             && self.attacks.iter().all(AttackOutcome::held)
             && self.before == self.after
+            && self.jira.is_good()
     }
 
     /// Prints both tables.
@@ -55,7 +59,7 @@ impl Report {
                 remarks(outcome),
             )?;
         }
-        Ok(())
+        self.jira.print_tables(out)
     }
 
     /// Prints the summary.
@@ -83,12 +87,56 @@ impl Report {
             "data     {changed} attacks changed something; fingerprint before {}, after {}",
             self.before, self.after
         )?;
+        self.jira.print_summary(out)?;
         let verdict = if self.is_good() { "the gate held" } else { "THE GATE DID NOT HOLD" };
         writeln!(out, "verdict  {verdict}")
     }
 
     fn count(&self, is_such: impl Fn(&AttackOutcome) -> bool) -> usize {
         self.attacks.iter().filter(|outcome| is_such(outcome)).count()
+    }
+}
+
+impl JiraReport {
+    fn print_tables(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "\n {:>2}  {:<66} {:>5}  answer", "#", "read of JIRA", "bytes")?;
+        for (index, outcome) in self.reads.iter().enumerate() {
+            let answer = outcome.difference.as_deref().unwrap_or("as the site itself answers");
+            let (title, bytes) = (outcome.read.title, outcome.bytes);
+            writeln!(out, " {:>2}  {title:<66} {bytes:>5}  {answer}", index + 1)?;
+        }
+        writeln!(
+            out,
+            "\n {:>2}  {:<48} {:<24} {:<29} audit line",
+            "#", "attempt at JIRA, with a token of the gate", "operation", "stopped by"
+        )?;
+        for (index, outcome) in self.attacks.iter().enumerate() {
+            let line = match (&outcome.line, &outcome.layer) {
+                (Some(line), Layer::Gate { event, .. }) => {
+                    format!("{}:{} {event}", line.file, line.number)
+                }
+                _ => "none".to_owned(),
+            };
+            let arrived = if outcome.arrived > 0 { "  IT ARRIVED" } else { "" };
+            let (title, operation) = (outcome.attack.title, &outcome.operation);
+            let by = stopped_by(&outcome.layer);
+            let number = index + 1;
+            writeln!(out, " {number:>2}  {title:<48} {operation:<24} {by:<29} {line}{arrived}")?;
+        }
+        Ok(())
+    }
+
+    fn print_summary(&self, out: &mut dyn Write) -> io::Result<()> {
+        let answered = self.reads.iter().filter(|read| read.difference.is_none()).count();
+        let by_gate = |it: &&HttpAttackOutcome| matches!(it.layer, Layer::Gate { .. });
+        let stopped = self.attacks.iter().filter(by_gate).count();
+        let arrived: u64 = self.attacks.iter().map(|outcome| outcome.arrived).sum();
+        let (reads, attacks) = (self.reads.len(), self.attacks.len());
+        writeln!(
+            out,
+            "JIRA     {answered} of {reads} reads answered as the site does; {attacks} attacks tried, \
+             {stopped} stopped by the gate; {arrived} changes arrived at the site"
+        )
     }
 }
 
@@ -128,8 +176,9 @@ fn remarks(outcome: &AttackOutcome) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{AttackOutcome, Layer, Report};
+    use super::{AttackOutcome, HttpAttackOutcome, JiraReport, Layer, Report};
     use crate::demo::tour::attacks::ATTACKS;
+    use crate::demo::tour::jira_attacks::JIRA_ATTACKS;
     use crate::demo::tour::{ReadOutcome, TrailLine, reads::READS};
 
     fn held() -> AttackOutcome {
@@ -156,6 +205,18 @@ mod tests {
             attacks: vec![attack],
             before: fingerprint(),
             after: fingerprint(),
+            jira: JiraReport { reads: Vec::new(), attacks: vec![stopped()] },
+        }
+    }
+
+    fn stopped() -> HttpAttackOutcome {
+        let AttackOutcome { layer, line, .. } = held();
+        HttpAttackOutcome {
+            attack: &JIRA_ATTACKS[0],
+            layer,
+            operation: "create_issue".to_owned(),
+            arrived: 0,
+            line,
         }
     }
 
@@ -172,6 +233,14 @@ mod tests {
         assert!(!report(AttackOutcome { session_lives: Some(false), ..held() }).is_good());
         assert!(!report(AttackOutcome { line: None, ..held() }).is_good());
         assert!(!report(AttackOutcome { line: Some(otherwise), ..held() }).is_good());
+        for bad in [
+            HttpAttackOutcome { layer: Layer::Open, ..stopped() },
+            HttpAttackOutcome { arrived: 1, ..stopped() },
+            HttpAttackOutcome { line: None, ..stopped() },
+        ] {
+            let jira = JiraReport { reads: Vec::new(), attacks: vec![bad] };
+            assert!(!Report { jira, ..report(held()) }.is_good());
+        }
         assert!(!Report { after: "g".to_owned(), ..report(held()) }.is_good());
         let mut refused = report(held());
         refused.reads[0].difference = Some("ERROR 42501: no".to_owned());
