@@ -37,6 +37,11 @@ has_go_tlog() {
   [ -x /usr/lib/go-1.19/bin/go ] && [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb ]
 }
 
+# Disks that fail (tests/outside/faultfs.py).
+has_fuse() {
+  command -v fusermount3 >/dev/null 2>&1 && /usr/bin/python3 -c 'import fusepy' 2>/dev/null
+}
+
 find_missing() {
   missing=()
   has_postgres_server || missing+=(postgresql)
@@ -46,6 +51,7 @@ find_missing() {
   has_c_compiler || missing+=(build-essential)
   has_go_tlog || missing+=(golang-1.19-go golang-golang-x-mod-dev)
   command -v zstd >/dev/null 2>&1 || missing+=(zstd)
+  has_fuse || missing+=(fuse3 python3-fusepy)
 }
 
 # Debian starts a server of its own when the package is installed. Nobody here needs it, and it

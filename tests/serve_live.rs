@@ -10,23 +10,16 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use rowarden::demo::client::{Client, Login};
-use rowarden::listen::Address;
 use support::gate::Trail;
+use support::serving::{Serving, rowarden};
 use support::talk::{add_owner, fields};
 use support::wait_for;
 use tempfile::TempDir;
-
-fn rowarden(arguments: &[&str], file: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rowarden"));
-    command.args(arguments).arg("--config").arg(file).env_remove("ROWARDEN_LOG");
-    command
-}
 
 /// A folder with a configuration that names this policy, listener and server.
 fn configured(policy_dir: Option<&str>, listen: &str, upstream: &str) -> (TempDir, PathBuf) {
@@ -147,55 +140,11 @@ fn only_the_probe_asks_whether_the_server_is_there() {
 
     assert_eq!(ending(&mut rowarden(&["check"], &file)), (Some(0), String::new()));
     let gate = Serving::start(&file);
-    let mut client = Client::open(&Address::Tcp(gate.address)).unwrap();
+    let mut client = Client::open(gate.address()).unwrap();
     client.send(&support::talk::start_up(0, &[("user", "ann")])).unwrap();
     assert_eq!(fields(&client.receive().unwrap().body)[&'C'], "57P03");
     drop(client);
     assert_eq!(gate.stop(), Some(0));
-}
-
-/// A running `rowarden serve`.
-struct Serving {
-    process: Child,
-    address: SocketAddr,
-    /// Kept open: a process that cannot write its log would be another test.
-    log: BufReader<ChildStderr>,
-}
-
-impl Serving {
-    /// Starts it and reads from its log on which port it listens.
-    fn start(file: &Path) -> Self {
-        let mut process = rowarden(&["serve"], file).stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(process.stderr.take().unwrap());
-        let mut serving = Self { process, address: ([127, 0, 0, 1], 0).into(), log };
-        let mut line = String::new();
-        while !line.contains("listening on ") {
-            line.clear();
-            assert_ne!(serving.log.read_line(&mut line).unwrap(), 0, "it ended early");
-        }
-        let (_, address) = line.split_once("listening on ").unwrap();
-        serving.address = address.split_whitespace().next().unwrap().parse().unwrap();
-        serving
-    }
-
-    fn tell_to_stop(&self) {
-        let kill = format!("kill -s TERM {}", self.process.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
-
-    /// Tells it to stop and returns its exit code.
-    fn stop(mut self) -> Option<i32> {
-        self.tell_to_stop();
-        self.process.wait().unwrap().code()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It has ended long ago unless a test failed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]
@@ -205,7 +154,7 @@ fn a_gate_that_is_told_to_stop_lets_transactions_end_and_writes_down_that_it_sto
     let upstream = format!("unix:{}", cluster.socket_folder().display());
     let (folder, file) = configured(None, "127.0.0.1:0", &upstream);
     let mut gate = Serving::start(&file);
-    let (address, login) = (Address::Tcp(gate.address), Login::new("ann", "secret", "ann"));
+    let (address, login) = (gate.address().clone(), Login::new("ann", "secret", "ann"));
     let mut idle = Client::connect(&address, &login).unwrap();
     let mut busy = Client::connect(&address, &login).unwrap();
     busy.query("BEGIN").unwrap().into_result().unwrap();
@@ -216,12 +165,12 @@ fn a_gate_that_is_told_to_stop_lets_transactions_end_and_writes_down_that_it_sto
     let told = fields(&told.body);
     assert_eq!((told[&'V'].as_str(), told[&'C'].as_str()), ("FATAL", "57P01"));
     drop(idle);
-    wait_for("the door to close", || TcpStream::connect(gate.address).err());
+    wait_for("the door to close", || Client::open(&address).err());
     assert_eq!(busy.query("SELECT 42").unwrap().value(), Some("42"));
     assert_eq!(busy.query("COMMIT").unwrap().status, Some('I'));
     assert_eq!(fields(&busy.receive().unwrap().body)[&'C'], "57P01");
     drop(busy);
-    assert_eq!(gate.process.wait().unwrap().code(), Some(0));
+    assert_eq!(gate.wait(), Some(0));
     let trail = Trail::read(&folder.path().join("audit"));
     let outline = trail.outline();
     assert_eq!(outline[..2], ["gate.start none ok", "policy.loaded none ok"]);

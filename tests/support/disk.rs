@@ -7,15 +7,20 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system of 64 KiB, gone with this value.
+/// A file system in memory, gone with this value.
 pub(crate) struct Tmpfs(TempDir);
 
 impl Tmpfs {
-    /// `None` where mounting is not allowed.
+    /// One of 64 KiB; `None` where mounting is not allowed.
     pub(crate) fn mount() -> Option<Self> {
+        Self::mount_of("64k")
+    }
+
+    /// One of this size; `None` where mounting is not allowed.
+    pub(crate) fn mount_of(size: &str) -> Option<Self> {
         let dir = TempDir::new().unwrap();
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(dir.path())
             .output()
             .ok()?;

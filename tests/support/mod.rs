@@ -14,6 +14,7 @@ pub(crate) mod disk;
 pub(crate) mod faults;
 pub(crate) mod gate;
 pub(crate) mod recorder;
+pub(crate) mod serving;
 pub(crate) mod talk;
 pub(crate) mod tap;
 pub(crate) mod tls;
