@@ -50,8 +50,8 @@ const PURE_GATE: [&str; 13] = [
 ];
 const PURE_JIRA: [&str; 9] =
     ["access", "framing", "headers", "outbox", "refusal", "reply", "request", "rewrite", "site"];
-const PURE_AUDIT: [&str; 9] =
-    ["event", "export", "http", "json", "line", "merkle", "note", "redact", "report"];
+const PURE_AUDIT: [&str; 10] =
+    ["event", "export", "http", "json", "line", "merkle", "note", "redact", "report", "schema"];
 
 /// What a pure module may not name, word by word.
 const IMPURE_WORDS: [&str; 15] = [

@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 use rowarden::audit::event::{Decision, Entry, Kind};
 use rowarden::audit::log::{AuditLog, AuditSettings, Keeping, Mode};
 use rowarden::audit::redact::SqlText;
+use rowarden::audit::schema;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -104,6 +105,36 @@ fn a_query_prints_the_lines_that_pass_byte_for_byte() {
     assert_eq!(said("query", dir.path(), &["--json"]), EVERY_KIND);
     let all = EVERY_KIND.lines().count();
     assert_eq!(said("query", dir.path(), &["--count"]), format!("{all}\n"));
+}
+
+#[test]
+fn the_committed_schema_is_that_of_the_lines() {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/policy/audit-event.schema.json");
+
+    let printed = Command::new(env!("CARGO_BIN_EXE_rowarden")).args(["audit", "schema"]).output();
+
+    let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+    let committed = fs::read_to_string(committed).unwrap();
+    assert_eq!(committed, printed, "run: rowarden audit schema > policy/audit-event.schema.json");
+}
+
+#[test]
+fn every_kind_is_valid_and_a_line_with_a_fault_is_not() {
+    for line in events(EVERY_KIND) {
+        assert_eq!(schema::fault_of(&line), None, "{line}");
+    }
+    let denied = events(EVERY_KIND).into_iter().find(|line| line["decision"] == "deny").unwrap();
+    for (path, value) in [
+        ("/seq", Value::from(-1)),
+        ("/kind", "db.surprise".into()),
+        ("/upstream/contacted", true.into()),
+        ("/gate", serde_json::json!({ "name": "x", "version": "y" })),
+        ("/policy", serde_json::json!({ "id": "x", "surprise": 1 })),
+    ] {
+        let mut line = denied.clone();
+        *line.pointer_mut(path).unwrap() = value;
+        assert!(schema::fault_of(&line).is_some(), "{path}: {line}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use rowarden::audit::event::{
 use rowarden::audit::keys;
 use rowarden::audit::log::{AuditLog, AuditSettings, Keeping, Mode, OnLoss, OpenError};
 use rowarden::audit::redact::SqlText;
+use rowarden::audit::schema;
 use rowarden::audit::verify::{self, Broken, Whole};
 use rowarden::policy::sql::Digest;
 use serde_json::Value;
@@ -70,6 +71,7 @@ fn lines(dir: &Path) -> Vec<Value> {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (at, line) in lines.iter().enumerate() {
         assert_eq!(line["seq"], at);
+        assert_eq!(schema::fault_of(line), None, "{line}");
     }
     lines
 }

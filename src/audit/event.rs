@@ -106,6 +106,10 @@ pub enum AuthMethod {
 }
 
 impl AuthMethod {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Cert, Self::None, Self::Passthrough, Self::Scram, Self::Token];
+
     /// The word in the log.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -163,6 +167,29 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::CertReloaded,
+        Self::AuditGap,
+        Self::AuditRotated,
+        Self::DbCancel,
+        Self::DbProtocolViolation,
+        Self::DbResponse,
+        Self::DbStatement,
+        Self::HttpRequest,
+        Self::HttpResponse,
+        Self::GateStart,
+        Self::GateStop,
+        Self::GateCrashRecovered,
+        Self::GateRecovered,
+        Self::LimitHit,
+        Self::PolicyLoaded,
+        Self::SessionAuth,
+        Self::SessionClose,
+        Self::SessionOpen,
+        Self::UsersReloaded,
+    ];
+
     /// The dotted name in the log.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -204,6 +231,9 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Deny, Self::Error, Self::None];
+
     /// The word in the log.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -228,6 +258,9 @@ pub enum TxState {
 }
 
 impl TxState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::Idle, Self::Read];
+
     /// The word in the log.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -268,6 +301,8 @@ pub struct Entry<'a> {
     pub gate_action: Option<&'a str>,
     /// What went over the wire, for `session.close`.
     pub traffic: Option<Traffic>,
+    /// How long the verdict took, in nanoseconds.
+    pub decide_ns: Option<u64>,
 }
 
 impl Entry<'_> {
@@ -287,6 +322,7 @@ impl Entry<'_> {
             upstream_contacted: None,
             gate_action: None,
             traffic: None,
+            decide_ns: None,
         }
     }
 }

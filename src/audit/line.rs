@@ -203,9 +203,7 @@ pub fn push_body(
         push_http(request, &mut json);
     }
     push_upstream(entry, &mut json);
-    if let Some(total_us) = total_us {
-        json.raw(r#","timing":{"total_us":"#).number(total_us).raw("}");
-    }
+    push_timing(entry.decide_ns, total_us, &mut json);
     push_traffic(entry, &mut json);
     json.raw("}");
 }
@@ -266,6 +264,20 @@ fn push_upstream(entry: &Entry<'_>, json: &mut Json<'_>) {
     };
     json.raw(r#","upstream":{"contacted":"#).raw(if contacted { "true" } else { "false" });
     json.name(r#","gate_action":"#, entry.gate_action).raw("}");
+}
+
+fn push_timing(decide_ns: Option<u64>, total_us: Option<u64>, json: &mut Json<'_>) {
+    match (decide_ns, total_us) {
+        (None, None) => return,
+        (Some(decide_ns), None) => json.raw(r#","timing":{"decide_ns":"#).number(decide_ns),
+        (None, Some(total_us)) => json.raw(r#","timing":{"total_us":"#).number(total_us),
+        (Some(decide_ns), Some(total_us)) => json
+            .raw(r#","timing":{"decide_ns":"#)
+            .number(decide_ns)
+            .raw(r#","total_us":"#)
+            .number(total_us),
+    };
+    json.raw("}");
 }
 
 fn push_traffic(entry: &Entry<'_>, json: &mut Json<'_>) {

@@ -30,6 +30,7 @@ pub mod note;
 mod process;
 pub mod redact;
 pub mod report;
+pub mod schema;
 mod segment;
 pub mod verify;
 mod writer;

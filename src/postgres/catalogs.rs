@@ -239,6 +239,7 @@ pub struct SessionJudge {
     known: Arc<Known>,
     reach: Reach,
     verdicts: Arc<Verdicts>,
+    took: Duration,
 }
 
 /// Looks at a database again from time to time, on whichever of its sessions is idle then: a session
@@ -301,7 +302,7 @@ impl SessionJudge {
     fn new(database: Arc<Database>, reach: Reach) -> Self {
         let known = database.known();
         let verdicts = database.verdicts(&known, &reach);
-        Self { database, known, reach, verdicts }
+        Self { database, known, reach, verdicts, took: Duration::ZERO }
     }
 
     /// Takes the newest state of the database.
@@ -316,6 +317,7 @@ impl SessionJudge {
 
 impl Judge for SessionJudge {
     fn judge(&mut self, text: &[u8]) -> Arc<JudgedSql> {
+        let began = Instant::now();
         self.catch_up();
         let judged = self.verdicts.verdict(text);
         if let Verdict::Allow(cleared) = &judged.verdict
@@ -327,7 +329,13 @@ impl Judge for SessionJudge {
                 self.verdicts = self.database.verdicts(&self.known, &self.reach);
             }
         }
+        self.took += began.elapsed();
         judged
+    }
+
+    fn took_ns(&mut self) -> Option<u64> {
+        let took = std::mem::take(&mut self.took).as_nanos();
+        u64::try_from(took).ok().filter(|took| *took > 0)
     }
 
     fn stamp(&mut self) -> u64 {

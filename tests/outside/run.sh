@@ -21,3 +21,4 @@ for format in ocsf cef; do
   "$rowarden" audit export --dir "$work" --format "$format" >"$work/$format"
   "$python" tests/outside/formats.py "$format" "$work/$format"
 done
+"$python" tests/outside/formats.py schema policy/audit-event.schema.json tests/outside/every_kind.jsonl

@@ -9,6 +9,7 @@ use rowarden::audit::event::Auditor;
 use rowarden::audit::files;
 use rowarden::audit::log::{AuditLog, AuditSettings, Keeping, Mode};
 use rowarden::audit::redact::SqlText;
+use rowarden::audit::schema;
 use rowarden::demo::cluster::Cluster;
 use rowarden::dial::TlsDialer;
 use rowarden::listen::{Address, Listener};
@@ -254,6 +255,7 @@ impl Trail {
         }
         for (number, line) in lines.iter().enumerate() {
             assert_eq!(line["seq"], number, "{line}");
+            assert_eq!(schema::fault_of(line), None, "{line}");
         }
         Self(lines)
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
+use crate::audit::schema;
 use crate::cli::source::{self, Audience};
 use crate::cli::{Exit, complain};
 
@@ -35,6 +36,8 @@ enum Command {
     Prove(proof::Prove),
     Query(query::Query),
     Report(report::Report),
+    /// Print the JSON schema of a line
+    Schema,
     Tail(tail::Tail),
     Verify(proof::Verify),
 }
@@ -50,6 +53,10 @@ pub(super) fn run(audit: &Audit, out: &mut impl Write) -> io::Result<Exit> {
         Command::Prove(prove) => proof::prove(prove, out),
         Command::Query(query) => query::run(query, out),
         Command::Report(report) => report::run(report, out),
+        Command::Schema => {
+            writeln!(out, "{:#}", schema::json_schema())?;
+            Ok(Exit::Good)
+        }
         Command::Tail(tail) => tail::run(tail, out),
         Command::Verify(verify) => proof::verify(verify, out),
     }

@@ -231,7 +231,7 @@ impl Core {
             rule: Some("limits.principal"),
             upstream_contacted: Some(false),
             gate_action: (self.tx == TxState::Read).then_some("abort"),
-            ..self.entry(asked)
+            ..self.entry(asked, ports)
         };
         let words = "too many statements of this principal at once or in a second";
         Err(match ports.ledger.record(&entry) {

@@ -10,14 +10,14 @@ mod answers;
 mod awaited;
 mod extended;
 mod limits;
+mod ports;
 mod simple;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::audit::event::{Decision, Entry, Kind, Ledger, Query, Receipt, TxState};
+use crate::audit::event::{Decision, Entry, Kind, Query, Receipt, TxState};
 use crate::policy::reason::Reason;
-use crate::policy::sql::{Digest, JudgedSql, Judgement, Past};
+use crate::policy::sql::{Digest, Judgement, Past};
 use crate::policy::verdict::Denial;
 use crate::postgres::frame::{Frame, ProtocolViolation};
 use crate::postgres::message::ClientMessage;
@@ -33,29 +33,10 @@ use crate::postgres::session::simple::Script;
 pub use crate::postgres::session::answers::{PINNED, Pins, Severity};
 pub(crate) use crate::postgres::session::answers::{field, parameter_status};
 pub use crate::postgres::session::limits::{Pace, RowFate};
+pub use crate::postgres::session::ports::{Judge, Ports};
 
 /// Most answers that may be outstanding in one series: 65,536, about 20,000 pipelined statements.
 const MAX_AWAITED: usize = 65_536;
-
-/// Who answers whether a text is a read.
-pub trait Judge {
-    /// The verdict on a text that may not even be UTF-8.
-    fn judge(&mut self, text: &[u8]) -> Arc<JudgedSql>;
-
-    /// Which state of the database holds now: a verdict of another one must be given anew.
-    fn stamp(&mut self) -> u64;
-
-    /// The refusal of parameters of these types: numbers of four bytes each.
-    fn judge_types(&mut self, types: &[u8]) -> Option<Denial>;
-}
-
-/// What a session needs from the world for one step.
-pub struct Ports<'a> {
-    /// Answers whether a text is a read.
-    pub judge: &'a mut dyn Judge,
-    /// Takes the record before the act.
-    pub ledger: &'a mut dyn Ledger,
-}
 
 /// A logged-in session.
 pub struct Session {
@@ -360,7 +341,7 @@ impl Core {
             rule: Some(denial.rule),
             upstream_contacted: Some(false),
             gate_action: action,
-            ..self.entry(asked)
+            ..self.entry(asked, ports)
         };
         match ports.ledger.record(&entry) {
             Ok(receipt) => Complaint::refusal(denial, &receipt),
@@ -382,7 +363,7 @@ impl Core {
 
     /// Records that a read goes through.
     fn allow(&mut self, asked: &Asked<'_>, ports: &mut Ports<'_>) -> Result<Receipt, Complaint> {
-        let entry = Entry { upstream_contacted: Some(true), ..self.entry(asked) };
+        let entry = Entry { upstream_contacted: Some(true), ..self.entry(asked, ports) };
         ports.ledger.record(&entry).map_err(|_| unrecorded())
     }
 
@@ -398,7 +379,7 @@ impl Core {
             reason: Some(Reason::SqlUnparsed),
             message: "not a statement that the server would take",
             upstream_contacted: Some(false),
-            ..self.entry(asked)
+            ..self.entry(asked, ports)
         };
         match ports.ledger.record(&entry) {
             Ok(_) => complaint,
@@ -406,7 +387,7 @@ impl Core {
         }
     }
 
-    fn entry<'a>(&mut self, asked: &Asked<'a>) -> Entry<'a> {
+    fn entry<'a>(&mut self, asked: &Asked<'a>, ports: &mut Ports<'_>) -> Entry<'a> {
         self.ordinal += 1;
         let query = Query {
             message: asked.message,
@@ -418,6 +399,7 @@ impl Core {
         Entry {
             statement: self.ordinal,
             query: Some(query),
+            decide_ns: ports.judge.took_ns(),
             ..Entry::plain(Kind::DbStatement, Decision::Allow, "let through")
         }
     }
