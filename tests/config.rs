@@ -451,6 +451,45 @@ fn a_file_of_statements_is_judged_line_by_line_until_one_is_none() {
 }
 
 #[test]
+fn a_request_is_judged_without_a_site_with_the_groups_of_a_configuration() {
+    let text = "[jira]\nlisten = '127.0.0.1:1'\nupstream = 'http://127.0.0.1:2'\ngroups = ['dev-status']\n[audit]\ndir = 'a'\n";
+    let (_folder, file) = written(text);
+    let asks_for_group = ["GET", "/rest/dev-status/1.0/issue/detail?issueId=1"];
+
+    let opened = rowarden(
+        &[&["explain", "http", "--json", "--config", &file], &asks_for_group[..]].concat(),
+    );
+    let closed = rowarden(&[&["explain", "http", "--json"], &asks_for_group[..]].concat());
+    let write = rowarden(&["explain", "http", "DELETE", "/rest/api/2/issue/A-1"]);
+
+    assert!(opened.1.contains("\"decision\":\"allow\""), "{opened:?}");
+    assert!(closed.1.contains("\"reason\":\"jira-sensitive\""), "{closed:?}");
+    assert!(write.1.starts_with("deny      delete_issue\n"), "{write:?}");
+    assert_eq!((opened.0, closed.0, write.0), (Some(0), Some(0), Some(0)));
+}
+
+#[test]
+fn rules_of_an_operator_add_reads_and_open_no_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let rules = folder.path().join("jira-rules.toml");
+    let ask = |target: &str| rowarden(&["explain", "http", "--policy", dir, "GET", target]);
+
+    std::fs::write(
+        &rules,
+        "read = [{ name = 'mine', request = 'GET /rest/mine/1.0/things/{id}' }]\n",
+    )
+    .unwrap();
+    let added = ask("/rest/mine/1.0/things/7");
+    std::fs::write(&rules, "read = [{ name = 'mine', request = 'GET /browse/{key}' }]\n").unwrap();
+    let opened = ask("/browse/A-1");
+
+    assert!(added.1.starts_with("allow     mine\n"), "{added:?}");
+    assert_eq!(opened.0, Some(64), "{opened:?}");
+    assert!(opened.2.contains("this would change what `browse` means"), "{opened:?}");
+}
+
+#[test]
 fn a_folder_without_a_policy_is_not_replaced_by_the_built_in_one() {
     let text = with_listen_and_upstream("\"127.0.0.1:6432\"", "postgres://db");
     let (folder, file) = written(&format!("policy_dir = \"none\"\n{text}"));

@@ -118,7 +118,8 @@ fn policy_for(http: &Http, out: &mut impl Write) -> io::Result<Result<JiraPolicy
     let folder = config.as_ref().and_then(|config| config.policy_dir.as_deref());
     let policy =
         source::read_jira_policy(http.policy.as_deref().or(folder), Audience::People, out)?;
-    Ok(policy.map(|policy| policy.open(http.open.iter().copied())))
+    let groups = config.and_then(|config| config.jira).map(|jira| jira.groups).unwrap_or_default();
+    Ok(policy.map(|policy| policy.open(groups).open(http.open.iter().copied())))
 }
 
 /// Judges a request as the gate does, the body only if it is known.
