@@ -4,7 +4,7 @@
 # rustup's own place, for a shell that has not been opened anew since Rust was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test needs lint docs fuzz bench corpora clean
+.PHONY: help demo test needs lint docs fuzz bench corpora slow-clients clean
 
 help:
 	@echo 'make demo     a throw-away PostgreSQL, the gate before it, a tour of reads and attacks'
@@ -14,6 +14,7 @@ help:
 	@echo 'make fuzz     every fuzz target for a minute'
 	@echo 'make bench    the micro benchmarks'
 	@echo 'make corpora  the attack and read corpora, if they are in ../shared'
+	@echo 'make slow-clients  what slowhttptest costs a normal client of the JIRA gate'
 	@echo 'make clean    removes what was built'
 
 needs:
@@ -46,6 +47,10 @@ bench: needs
 
 corpora: needs
 	scripts/corpora.sh
+
+slow-clients: needs
+	cargo build --locked --release
+	scripts/slow_clients.py
 
 clean:
 	cargo clean
