@@ -164,8 +164,20 @@ pub fn json_schema() -> Value {
     if let Some(root) = root.as_object_mut() {
         root.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
         root.insert("title".to_owned(), "A line of rowarden's audit log".into());
-        // A denial says whether anything of it was sent: nothing.
-        root.insert("if".to_owned(), json!({ "properties": { "decision": { "const": "deny" } } }));
+        // A denial says whether anything of it was sent: nothing. A statement that met its limit had
+        // been sent, and was then stopped on the server.
+        let stopped = json!({
+            "properties": {
+                "kind": { "const": "limit.hit" },
+                "upstream": {
+                    "properties": { "gate_action": { "const": "cancel" } },
+                    "required": ["gate_action"],
+                },
+            },
+            "required": ["upstream"],
+        });
+        let denied = json!({ "properties": { "decision": { "const": "deny" } }, "not": stopped });
+        root.insert("if".to_owned(), denied);
         let contacted =
             json!({ "properties": { "contacted": { "const": false } }, "required": ["contacted"] });
         root.insert(
@@ -227,7 +239,11 @@ pub fn fault_of(line: &Value) -> Option<String> {
     }
     let contacted = line.get("upstream").and_then(|upstream| upstream.get("contacted"));
     let denied = line.get("decision").is_some_and(|decision| decision == "deny");
-    if denied && contacted != Some(&Value::Bool(false)) {
+    // A statement that met its limit had been sent, and was then stopped on the server.
+    let action = line.get("upstream").and_then(|upstream| upstream.get("gate_action"));
+    let stopped = line.get("kind").is_some_and(|kind| kind == "limit.hit")
+        && action.is_some_and(|action| action == "cancel");
+    if denied && !stopped && contacted != Some(&Value::Bool(false)) {
         return Some("a denial does not say that nothing of it was sent".to_owned());
     }
     fault_in(line, "")
