@@ -31,7 +31,7 @@ pub use crate::audit::keeping::Keeping;
 pub use crate::audit::segment::{Loss, OnLoss, OpenError};
 pub use crate::audit::writer::Mode;
 
-/// How often somebody looks whether the log is stuck; well below [`PATIENCE`].
+/// How often somebody looks whether the log is stuck; well below the patience of the desk.
 const WATCH_EVERY: Duration = Duration::from_millis(25);
 
 /// Most statements of a session whose duration is being taken. Beyond it, the oldest result says

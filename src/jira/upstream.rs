@@ -122,7 +122,7 @@ pub struct Upstream {
     idle: Mutex<Vec<Link>>,
 }
 
-/// A connection that is lent out. It goes back to the pool by [`Lease::give_back`] only: one whose
+/// A connection that is lent out. It goes back to the pool by [`Upstream::give_back`] only: one whose
 /// answer was not read to its end is closed.
 #[derive(Debug)]
 pub struct Lease(Option<SendRequest<Outgoing>>);

@@ -3,7 +3,7 @@
 //!
 //! Names prove nothing: `lower(1)` may be somebody's function, `1 = 1` somebody's operator, a view a
 //! call of anything, and a table that is merely read makes the planner run its index expressions. So
-//! everything that may run code is an [`Item`](facts::Item), what it uses is an edge, and an item is
+//! everything that may run code is an `Item` of [`facts`], what it uses is an edge, and an item is
 //! suspect when something is within its reach that nobody has proved or listed ([`graph`]).
 //!
 //! Where the server's choice among overloads hangs on types that are not known here, every candidate
