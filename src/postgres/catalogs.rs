@@ -345,7 +345,8 @@ impl Judge for SessionJudge {
 
     fn judge_types(&mut self, types: &[u8]) -> Option<Denial> {
         self.catch_up();
-        let (numbers, _) = types.as_chunks::<4>();
+        // How many there are stands before them, in two bytes.
+        let (numbers, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
         let mut numbers = numbers.iter().map(|number| Oid(u32::from_be_bytes(*number)));
         let catalog = &self.known.catalog;
         // What the catalog does not know may be new.

@@ -173,15 +173,21 @@ fn a_parameter_of_a_type_that_runs_code_is_refused_by_its_number() {
     let number = case.direct.query("SELECT 'dom'::regtype::oid").unwrap();
     let number: u32 = number.value().unwrap().parse().unwrap();
 
-    let mut body = b"\0SELECT $1\0\0\x01".to_vec();
-    body.extend_from_slice(&number.to_be_bytes());
-    let parse = message::frame(b'P', &body);
+    let parse = |number: u32| {
+        let mut body = b"\0SELECT $1\0\0\x01".to_vec();
+        body.extend_from_slice(&number.to_be_bytes());
+        message::frame(b'P', &body)
+    };
     let run = [message::bind("", "", &[Some("1")]), message::execute(""), message::sync()].concat();
-    case.guarded.send(&[parse, run].concat()).unwrap();
+    // A smallint, as drivers send small numbers.
+    let plain = case.guarded.ask(&[parse(21), run.clone()].concat()).unwrap();
+    assert_eq!(plain.into_result().unwrap().value(), Some("1"));
+    case.guarded.send(&[parse(number), run].concat()).unwrap();
     let heard = hear(&mut case.guarded, 1);
 
     let error = fields(&only(&heard, b'E').body);
     assert_eq!(reason_and_event(&error[&'D']).0, "sql-user-code", "{error:?}");
+    assert!(error[&'M'].contains("type dom"), "{error:?}");
     assert_eq!(case.hits(), "0");
 }
 
